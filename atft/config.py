@@ -1,0 +1,329 @@
+"""The settings of a tier: one set of frozen models, where every value states where it came from.
+
+Nothing that learning depends on has a default here: a tier file states it, or the tier is refused.
+Only :class:`Runtime` has defaults, and they come from ``mode``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Part = Literal["variable_selection", "temporal", "adaptive_norm", "graph"]
+PARTS: tuple[Part, ...] = ("variable_selection", "temporal", "adaptive_norm", "graph")
+Mode = Literal["safe", "optimized"]
+Precision = Literal["32", "bf16-mixed", "16-mixed"]
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """A frozen group of settings that refuses unknown names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Batch(Settings):
+    """The effective batch: ``days × stocks_per_day`` stock-days make one loss and one optimizer step."""
+
+    days: Positive
+    """Days in an effective batch; a whole number of blocks."""
+    stocks_per_day: Positive
+    """Stocks sampled for each block."""
+    block_days: Positive
+    """Consecutive days of a block, drawn together with one stock sample."""
+
+    @property
+    def samples(self) -> int:
+        """Stock-days in an effective batch."""
+        return self.days * self.stocks_per_day
+
+    @property
+    def blocks(self) -> int:
+        """Blocks in an effective batch."""
+        return self.days // self.block_days
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> Self:
+        if self.days % self.block_days:
+            raise ValueError(
+                f"days = {self.days} is not a whole number of blocks of block_days = {self.block_days}; "
+                f"mend: days = {max(1, round(self.days / self.block_days)) * self.block_days}"
+            )
+        if self.stocks_per_day < 2:
+            raise ValueError(f"stocks_per_day = {self.stocks_per_day}: a cross-section needs at least 2 stocks")
+        return self
+
+
+class Window(Settings):
+    """What the network sees of one stock on one day."""
+
+    days: Positive
+    """Length of the window that ends at the decision day, in trading days."""
+    least_present: Positive
+    """Days of the window on which a stock must have a row to be scored."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.least_present > self.days:
+            raise ValueError(f"least_present = {self.least_present} exceeds window.days = {self.days}")
+        return self
+
+
+class Label(Settings):
+    """The return that a decision at day ``t`` earns: from ``t + execution_lag`` for ``horizon`` days."""
+
+    horizon: Positive
+    """Trading days that a position is held."""
+    execution_lag: Annotated[int, Field(ge=0)]
+    """Trading days between the decision (a close) and the execution (a close); 0 trades at the close that decides."""
+    cost_bps: NotNegative
+    """Cost of trading one unit of the portfolio's gross value, one way, in basis points."""
+    quantile_horizons: tuple[Positive, ...]
+    """Horizons of the quantile heads, in trading days."""
+
+    @property
+    def longest(self) -> int:
+        """Days that the longest label reaches beyond its decision."""
+        return self.execution_lag + max(self.horizon, *self.quantile_horizons, 0)
+
+
+class Span(Settings):
+    """Label dates from ``first`` to ``last``, both included. A label's date is the day on which it ends."""
+
+    first: dt.date
+    last: dt.date
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.last < self.first:
+            raise ValueError(f"last = {self.last} is before first = {self.first}")
+        return self
+
+
+class Split(Settings):
+    """The three periods by label date, in this order, without overlap."""
+
+    train: Span
+    validate_: Annotated[Span, Field(alias="validate")]
+    test: Span
+    embargo_days: Annotated[int, Field(ge=0)]
+    """Trading days left out before a later period begins, beyond the purge."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_alias=True, serialize_by_alias=True)
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if not self.train.last < self.validate_.first <= self.validate_.last < self.test.first:
+            raise ValueError(
+                f"train ({self.train.first}..{self.train.last}), validate ({self.validate_.first}..{self.validate_.last}) "
+                f"and test ({self.test.first}..{self.test.last}) must follow one another without overlap"
+            )
+        return self
+
+
+class Graph(Settings):
+    """Neighbours of each stock on each day, from the full cross-section."""
+
+    neighbours: Positive
+    """Nearest neighbours kept for each stock (k)."""
+    lookback_days: Annotated[int, Field(ge=5)]
+    """Trailing daily returns that the correlation is taken over."""
+    shrinkage: Annotated[float, Field(ge=0, le=1)]
+    """Weight of the constant-correlation target: 0 keeps the sample correlation, 1 replaces it."""
+    industry_bonus: NotNegative
+    """Added to the correlation of two stocks of one known industry when neighbours are ranked."""
+
+
+class Model(Settings):
+    """The network's shape."""
+
+    hidden_size: Positive
+    attention_heads: Positive
+    graph_heads: Positive
+    lstm_layers: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    fan_frequencies: Positive
+    """Dominant frequencies that frequency-adaptive normalisation removes from a window."""
+    san_slices: Positive
+    """Slices that slice-adaptive normalisation cuts a window into; together they cover all its days."""
+    quantiles: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    """Levels of the quantile heads, rising."""
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        for name in ("attention_heads", "graph_heads"):
+            if self.hidden_size % getattr(self, name):
+                raise ValueError(f"hidden_size = {self.hidden_size} is not a multiple of {name} = {getattr(self, name)}")
+        if list(self.quantiles) != sorted(set(self.quantiles)) or not self.quantiles:
+            raise ValueError(f"quantiles = {self.quantiles} must rise strictly and not be empty")
+        return self
+
+
+class Weights(Settings):
+    """What the objective is made of: the loss is minus the weighted sum (plus, for the quantile loss)."""
+
+    sharpe: NotNegative
+    rank_ic: NotNegative
+    cs_ic: NotNegative
+    quantile: NotNegative
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not any(self.__dict__.values()):
+            raise ValueError("all loss weights are 0: nothing would be learned; mend: weights.sharpe = 1")
+        return self
+
+
+class Objective(Settings):
+    """The statistic of the effective batch that is trained on."""
+
+    sharpe_kind: Literal["pooled", "portfolio"]
+    weights: Weights
+    rank_temperature: PositiveFloat
+    """Softness of the ranks in the rank IC, in standard deviations of a cross-section's scores."""
+    turnover_cost_bps: NotNegative
+    """Cost in basis points per unit of turnover inside a block, taken off the portfolio returns of the loss."""
+
+
+class Optimizer(Settings):
+    """AdamW, the same in all phases but for the learning rate."""
+
+    weight_decay: NotNegative
+    beta1: Annotated[float, Field(ge=0, lt=1)]
+    beta2: Annotated[float, Field(ge=0, lt=1)]
+    clip_norm: PositiveFloat
+    """Gradients are scaled down to this norm where they exceed it."""
+
+
+class Phase(Settings):
+    """A stage of training with its own epochs, learning rate and enabled parts."""
+
+    name: str
+    epochs: Annotated[int, Field(ge=0)]
+    learning_rate: PositiveFloat
+    """Peak learning rate of the phase."""
+    schedule: Literal["constant", "cosine"]
+    """How the rate goes over the phase's steps; cosine falls to 5 % of the peak."""
+    warmup_steps: Annotated[int, Field(ge=0)]
+    """Steps over which the rate rises to its peak."""
+    parts: tuple[Part, ...]
+    """Parts of the network that are on; what is off costs nothing."""
+
+
+class Runtime(Settings):
+    """How a run uses its machine. Nothing here may change what is learned; defaults come from the mode."""
+
+    loader_workers: Annotated[int, Field(ge=0)]
+    """Threads that prepare batches ahead; used up to the number of processors. 0: none."""
+    deterministic: bool
+    """Use deterministic algorithms where the device has several."""
+    compile: bool
+    """Compile the network with torch.compile."""
+    micro_batch_blocks: Positive | Literal["auto"]
+    """Blocks in one forward pass; auto takes the most that fit."""
+    kept_graphs: Annotated[int, Field(ge=0)] | Literal["auto"]
+    """Micro-batches whose graphs are kept for the backward pass; the others are run again."""
+    threads: Annotated[int, Field(ge=0)]
+    """Threads of one process for tensor operations; 0: one per processor."""
+
+
+MODES: dict[Mode, dict[str, Any]] = {
+    "safe": {
+        "loader_workers": 0,
+        "deterministic": True,
+        "compile": False,
+        "micro_batch_blocks": "auto",
+        "kept_graphs": "auto",
+        "threads": 0,
+    },
+    "optimized": {
+        "loader_workers": 8,
+        "deterministic": False,
+        "compile": False,
+        "micro_batch_blocks": "auto",
+        "kept_graphs": "auto",
+        "threads": 0,
+    },
+}
+"""What each mode sets: runtime only, so that no mode can change what is learned."""
+
+
+class Tier(Settings):
+    """A complete experiment definition."""
+
+    name: str
+    description: str
+    seed: Annotated[int, Field(ge=0)]
+    """Seed of everything random: weights, batches, stock samples, dropout."""
+    mode: Mode
+    precision: Precision
+    """16-mixed is float16 with a loss scale on a GPU and bfloat16 on a CPU."""
+    epoch_stock_days: Positive
+    """Stock-days in an epoch, the same in all tiers that are compared."""
+    max_epochs: Positive
+    """Cap on the epochs of all phases together."""
+    batch: Batch
+    window: Window
+    label: Label
+    split: Split
+    graph: Graph
+    model: Model
+    objective: Objective
+    optimizer: Optimizer
+    phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+    validation_metric: Literal["sharpe", "ic", "rank_ic", "loss"]
+    """What the best epoch of a phase is chosen by, on the validation period."""
+    runtime: Runtime
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        problems = list(self._problems())
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        if self.epoch_stock_days % self.batch.samples:
+            yield (
+                f"epoch_stock_days = {self.epoch_stock_days} is not a whole number of effective batches "
+                f"of {self.batch.samples} stock-days"
+            )
+        if self.objective.sharpe_kind == "portfolio" and self.objective.weights.sharpe and self.batch.days < 8:
+            yield f"batch.days = {self.batch.days}: a portfolio Sharpe ratio needs at least 8 days"
+        if self.model.san_slices > self.window.days:
+            yield f"model.san_slices = {self.model.san_slices} exceeds window.days = {self.window.days}"
+        if self.model.fan_frequencies > self.window.days // 2:
+            yield f"model.fan_frequencies = {self.model.fan_frequencies} exceeds half of window.days = {self.window.days}"
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            yield f"phases = {names}: names must differ"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return self.epoch_stock_days // self.batch.samples
+
+    def capped_phases(self) -> list[Phase]:
+        """The phases with ``max_epochs`` applied, last phases cut first."""
+        left, kept = self.max_epochs, []
+        for phase in self.phases:
+            epochs = min(phase.epochs, left)
+            left -= epochs
+            kept.append(phase.model_copy(update={"epochs": epochs}))
+        return kept
+
+    def learning(self) -> dict[str, Any]:
+        """All values that learning depends on, as plain data."""
+        return self.model_dump(mode="json", exclude={"name", "description", "mode", "runtime"})
+
+    def sha256(self) -> str:
+        """Hash of all values that learning depends on."""
+        return hashlib.sha256(json.dumps(self.learning(), sort_keys=True).encode()).hexdigest()
