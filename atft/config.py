@@ -206,7 +206,6 @@ class Optimizer(Settings):
 class Phase(Settings):
     """A stage of training with its own epochs, learning rate and enabled parts."""
 
-    name: str
     epochs: Annotated[int, Field(ge=0)]
     learning_rate: PositiveFloat
     """Peak learning rate of the phase."""
@@ -278,7 +277,8 @@ class Tier(Settings):
     model: Model
     objective: Objective
     optimizer: Optimizer
-    phases: Annotated[tuple[Phase, ...], Field(min_length=1)]
+    phases: Annotated[dict[str, Phase], Field(min_length=1)]
+    """Stages by name, trained in this order."""
     validation_metric: Literal["sharpe", "ic", "rank_ic", "loss"]
     """What the best epoch of a phase is chosen by, on the validation period."""
     runtime: Runtime
@@ -302,22 +302,22 @@ class Tier(Settings):
             yield f"model.san_slices = {self.model.san_slices} exceeds window.days = {self.window.days}"
         if self.model.fan_frequencies > self.window.days // 2:
             yield f"model.fan_frequencies = {self.model.fan_frequencies} exceeds half of window.days = {self.window.days}"
-        names = [phase.name for phase in self.phases]
-        if len(set(names)) != len(names):
-            yield f"phases = {names}: names must differ"
+        if not any(phase.epochs for phase in self.phases.values()):
+            yield "phases: no phase has an epoch"
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
         return self.epoch_stock_days // self.batch.samples
 
-    def capped_phases(self) -> list[Phase]:
-        """The phases with ``max_epochs`` applied, last phases cut first."""
-        left, kept = self.max_epochs, []
-        for phase in self.phases:
+    def phases_to_run(self) -> dict[str, Phase]:
+        """The phases with ``max_epochs`` applied (last phases are cut first), without those left empty."""
+        left, kept = self.max_epochs, {}
+        for name, phase in self.phases.items():
             epochs = min(phase.epochs, left)
             left -= epochs
-            kept.append(phase.model_copy(update={"epochs": epochs}))
+            if epochs:
+                kept[name] = phase.model_copy(update={"epochs": epochs})
         return kept
 
     def learning(self) -> dict[str, Any]:

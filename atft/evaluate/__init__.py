@@ -1,0 +1,1 @@
+"""Metrics with error bars, baselines, backtest, predictions and the schema of ``result.json``."""

@@ -1,0 +1,1 @@
+"""The network: one layer a file, composed by ``network.py``."""

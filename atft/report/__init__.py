@@ -1,0 +1,1 @@
+"""What a run is told by afterwards: a verdict in words and one HTML file."""

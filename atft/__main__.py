@@ -1,0 +1,5 @@
+"""``python -m atft``."""
+
+from atft.cli import main
+
+main()

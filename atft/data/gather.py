@@ -1,0 +1,163 @@
+"""From a plan (numbers of days and stocks) to tensors, straight from the memory-mapped panel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from atft import config
+from atft.blocks import EDGE_FEATURES, Blocks
+from atft.data.graph import TrailingGraph
+from atft.data.labels import forward_returns
+from atft.data.panel import Panel
+
+T = TypeVar("T", bound=np.generic)
+
+
+class Gatherer:
+    """Makes :class:`~atft.blocks.Blocks` of any days and stocks of a panel, under one window and label.
+
+    Holds the returns and masks of the whole panel (a few ``[days, stocks]`` tables) and reads features from the map
+    when asked. Safe to use from several threads.
+
+    Attributes:
+        scorable: ``[days, stocks]`` bool, True where a stock has a row on the day and at least ``least_present`` rows
+            in the window that ends there.
+    """
+
+    def __init__(self, panel: Panel, graph: TrailingGraph, window: config.Window, label: config.Label) -> None:
+        self._panel, self._graph, self._window = panel, graph, window
+        # A last stock that is never there stands for the padding: number -1 finds it without a special case.
+        self._present = _with_padding(np.asarray(panel.present), False)
+        self._scorable = _scorable(self._present, window)
+        self.scorable = self._scorable[:, :-1]
+        self._industries = np.append(panel.industries, np.int32(-1))
+        close = np.asarray(panel.close)
+        self._returns = _with_padding(forward_returns(close, label.horizon, label.execution_lag), np.nan)
+        self._quantile_returns = np.empty((*self._returns.shape, len(label.quantile_horizons)))
+        for position, horizon in enumerate(label.quantile_horizons):
+            self._quantile_returns[:, :-1, position] = forward_returns(close, horizon, label.execution_lag)
+        self._quantile_returns[:, -1] = np.nan
+
+    def blocks(
+        self,
+        first_days: npt.NDArray[np.int64],
+        stocks: npt.NDArray[np.int64],
+        numbers: npt.NDArray[np.int64],
+        days: int,
+    ) -> Blocks:
+        """Some blocks of an effective batch; their tensors are contiguous and independent of the panel's map.
+
+        Stocks that cannot be scored on a day have no neighbours there and are nobody's neighbour; their labels are
+        unknown to the statistics (0 and not ``valid``; NaN for the quantile heads).
+
+        Args:
+            first_days: ``[blocks]``, first market day of each block; days before the panel's first are missing.
+            stocks: ``[blocks, stocks]``, different stock numbers; -1 pads.
+            numbers: ``[blocks]``, number of each block in its effective batch.
+            days: days of each block.
+
+        Raises:
+            ValueError: a block does not lie inside the panel.
+        """
+        last = len(self._present) - days
+        if first_days.min(initial=0) < 0 or first_days.max(initial=0) > last:
+            raise ValueError(f"blocks of {days} days must begin on days 0 to {last} of the panel, got {first_days}")
+        arrays = self._allocate(len(first_days), days, stocks.shape[1])
+        for block, first_day in enumerate(first_days):
+            self._context(arrays, block, int(first_day), stocks[block])
+            self._decisions(arrays, block, slice(int(first_day), int(first_day) + days), stocks[block])
+        numbers = np.array(numbers, dtype=np.int64)
+        return Blocks(**{k: torch.from_numpy(v) for k, v in vars(arrays).items()}, numbers=torch.from_numpy(numbers))
+
+    def cross_section(self, first_day: int, days: int) -> tuple[Blocks, npt.NDArray[np.int64]]:
+        """All stocks that can be scored on any of some days, as one block with number 0, and their numbers."""
+        stocks = np.flatnonzero(self.scorable[first_day : first_day + days].any(axis=0)).astype(np.int64)
+        first_days, numbers = np.array([first_day], dtype=np.int64), np.zeros(1, dtype=np.int64)
+        return self.blocks(first_days, stocks[None], numbers, days), stocks
+
+    def block_bytes(self, days: int, stocks: int) -> int:
+        """Memory of one gathered block in bytes."""
+        empty: dict[str, npt.NDArray[np.generic]] = vars(self._allocate(0, days, stocks))
+        return 8 + sum(array.itemsize * math.prod(array.shape[1:]) for array in empty.values())
+
+    def _allocate(self, blocks: int, days: int, stocks: int) -> _Arrays:
+        context, width = self._window.days - 1 + days, self._graph.index.shape[2]
+        shape = (blocks, days, stocks)
+        return _Arrays(
+            features=np.empty((blocks, context, stocks, len(self._panel.feature_names)), np.float32),
+            present=np.zeros((blocks, context, stocks), bool),
+            scored=np.empty(shape, bool),
+            neighbours=np.empty((*shape, width), np.int64),
+            edges=np.empty((*shape, width, len(EDGE_FEATURES)), np.float32),
+            returns=np.empty(shape),
+            valid=np.empty(shape, bool),
+            quantile_returns=np.empty((*shape, self._quantile_returns.shape[2])),
+        )
+
+    def _context(self, arrays: _Arrays, block: int, first_day: int, stocks: npt.NDArray[np.int64]) -> None:
+        """Features and presence of the days that the block's windows reach over."""
+        context = arrays.present.shape[1]
+        begin = first_day - (self._window.days - 1)
+        missing, padded = max(0, -begin), stocks < 0
+        days = slice(begin + missing, begin + context)
+        features = arrays.features[block]
+        features[:missing] = np.nan
+        features[missing:] = self._panel.features(days.start, days.stop, np.where(padded, 0, stocks))
+        features[:, padded] = np.nan
+        arrays.present[block, missing:] = self._present[days, stocks]
+
+    def _decisions(self, arrays: _Arrays, block: int, days: slice, stocks: npt.NDArray[np.int64]) -> None:
+        """Masks, labels and edges of the block's own days."""
+        scored, returns = self._scorable[days, stocks], self._returns[days, stocks]
+        arrays.scored[block] = scored
+        arrays.valid[block] = scored & np.isfinite(returns)
+        arrays.returns[block] = np.where(arrays.valid[block], returns, 0.0)
+        arrays.quantile_returns[block] = np.where(scored[..., None], self._quantile_returns[days, stocks], np.nan)
+        self._edges(arrays, block, days, stocks)
+
+    def _edges(self, arrays: _Arrays, block: int, days: slice, stocks: npt.NDArray[np.int64]) -> None:
+        positions = np.full(self._present.shape[1], -1, np.int64)
+        positions[stocks] = np.arange(len(stocks))
+        numbers = np.asarray(self._graph.index[days, stocks])
+        positioned = positions[numbers]
+        scorable = self._scorable[days]
+        linked = (positioned >= 0) & arrays.scored[block][..., None]
+        linked &= np.take_along_axis(scorable, numbers.reshape(len(numbers), -1), axis=1).reshape(numbers.shape)
+        arrays.neighbours[block] = np.where(linked, positioned, -1)
+        industry = self._industries[stocks][:, None]
+        edges = arrays.edges[block]
+        edges[..., EDGE_FEATURES.index("correlation")] = self._graph.correlation[days, stocks]
+        edges[..., EDGE_FEATURES.index("same_industry")] = (self._industries[numbers] == industry) & (industry >= 0)
+        edges[~linked] = 0.0
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """The fields of :class:`~atft.blocks.Blocks` but for ``numbers``, while they are filled."""
+
+    features: npt.NDArray[np.float32]
+    present: npt.NDArray[np.bool_]
+    scored: npt.NDArray[np.bool_]
+    neighbours: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.float32]
+    returns: npt.NDArray[np.float64]
+    valid: npt.NDArray[np.bool_]
+    quantile_returns: npt.NDArray[np.float64]
+
+
+def _with_padding(table: npt.NDArray[T], value: float | bool) -> npt.NDArray[T]:
+    """``[days, stocks + 1]``: the table and a last column of ``value``."""
+    return np.pad(table, ((0, 0), (0, 1)), constant_values=value)
+
+
+def _scorable(present: npt.NDArray[np.bool_], window: config.Window) -> npt.NDArray[np.bool_]:
+    """True where a stock has a row on the day and enough rows in the window that ends there."""
+    rows = np.cumsum(present, axis=0, dtype=np.int32)
+    rows[window.days :] -= rows[: -window.days]
+    return present & (rows >= window.least_present)

@@ -1,0 +1,170 @@
+"""Which days and which stocks make an effective batch: a function of (seed, step, block) and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from atft import config
+from atft.data.graph import TrailingGraph
+from atft.errors import UseError
+
+_DAYS, _STOCKS = 1, 2
+"""Tags that keep the random streams of days and of stocks apart."""
+
+_TIE = 1e-6
+"""Size of the random part of a candidate's score: far below the least score of a link, so that it only breaks ties."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What one effective batch is made of.
+
+    Attributes:
+        first_days: ``[blocks]`` int64, first market day of each block; block ``i`` has number ``i``.
+        stocks: ``[blocks, stocks_per_day]`` int64, stock numbers, rising; -1 at the end where too few were eligible.
+    """
+
+    first_days: npt.NDArray[np.int64]
+    stocks: npt.NDArray[np.int64]
+
+
+class BlockSampler:
+    """Draws the blocks of any step, the same on every worker, in any order, after any restart.
+
+    Days: the market days are cut into cells of ``block_days`` from a random offset, and distinct cells are drawn among
+    those that lie wholly inside the decision days, so that blocks of one step never overlap.
+
+    Stocks: a sample is grown on the graph of the block's first day, taken as undirected, from random seeds. The
+    candidate with the most links into the cluster per square root of its own links is added, equals by lot; at half
+    the sample, or without a candidate, a new seed starts a new cluster. Stocks without any link are drawn at their
+    plain share. Nothing after the first day is looked at.
+
+    Dividing by the root of a stock's links holds back hubs. On NASDAQ 2012-2017 (k = 10, 64 of 1,026 stocks) a sampled
+    stock keeps 6.2 of its 10 neighbours (.6 in a plain random sample) and the stocks are drawn between .2 and 2.7
+    times as often as in a plain one (5th to 95th percentile .5 to 1.8); without the division 8.0 are kept and the range
+    is .04 to 7.9: what hubs gain in the graph layer, the rest would lose in training.
+    """
+
+    def __init__(
+        self,
+        decision_days: npt.NDArray[np.integer],
+        graph: TrailingGraph,
+        scorable: npt.NDArray[np.bool_],
+        batch: config.Batch,
+        seed: int,
+    ) -> None:
+        """Prepares the cells of each offset.
+
+        Args:
+            decision_days: market days (positions in the panel's calendar) that blocks may consist of.
+            graph: neighbours per day.
+            scorable: ``[days, stocks]``, which stocks can be scored on a day.
+            batch: the effective batch.
+            seed: the tier's seed.
+
+        Raises:
+            UseError: the decision days hold too few separate blocks for one effective batch.
+        """
+        self._graph, self._scorable, self._batch, self._seed = graph, scorable, batch, seed
+        days = np.unique(np.asarray(decision_days, dtype=np.int64))
+        spans = len(days) - batch.block_days + 1
+        starts = days[:0] if spans < 1 else days[:spans][days[-spans:] - days[:spans] == batch.block_days - 1]
+        by_offset = [starts[starts % batch.block_days == offset] for offset in range(batch.block_days)]
+        most = max(len(cells) for cells in by_offset)
+        if most < batch.blocks:
+            raise UseError(_too_few(batch, len(days), most))
+        self._cells = [cells for cells in by_offset if len(cells) >= batch.blocks]
+
+    def plan(self, step: int) -> Plan:
+        """The blocks of optimizer step ``step``."""
+        rng = self._generator(step, 0, _DAYS)
+        cells = self._cells[rng.integers(len(self._cells))]
+        first_days = rng.choice(cells, self._batch.blocks, replace=False)
+        stocks = [self._stocks(int(day), self._generator(step, block, _STOCKS)) for block, day in enumerate(first_days)]
+        return Plan(first_days, np.stack(stocks))
+
+    def _generator(self, step: int, block: int, tag: int) -> np.random.Generator:
+        return np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, step, block, tag])))
+
+    def _stocks(self, day: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        wanted = self._batch.stocks_per_day
+        eligible = self._scorable[day]
+        padded = np.full(wanted, -1, np.int64)
+        found = np.flatnonzero(eligible)
+        if len(found) > wanted:
+            found = np.sort(grow_sample(self._graph.index[day], eligible, wanted, rng))
+        padded[: len(found)] = found
+        return padded
+
+
+def grow_sample(
+    index: npt.NDArray[np.int32], eligible: npt.NDArray[np.bool_], size: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """``size`` different eligible stocks, grown by neighbourhood (see :class:`BlockSampler`).
+
+    Args:
+        index: ``[stocks, k]``, neighbours of each stock on one day; -1 where none.
+        eligible: ``[stocks]``, True where a stock may be drawn; at least ``size`` of them.
+        size: stocks to draw.
+        rng: source of the seeds and of the lots.
+
+    Returns:
+        ``[size]`` int64, in the order in which they were drawn.
+    """
+    among = np.append(eligible, False)
+    links = np.where(among[index] & eligible[:, None], index, -1)
+    degree = (links >= 0).sum(axis=1) + np.bincount(links[links >= 0], minlength=len(eligible))
+    lonely = np.flatnonzero(eligible & (degree == 0))
+    linked = np.flatnonzero(eligible & (degree > 0))
+    plain = int(rng.hypergeometric(len(lonely), len(linked), size))
+    drawn = rng.choice(lonely, plain, replace=False)
+    return np.concatenate([drawn, _grow(links, degree, linked, size - plain, max(2, size // 2), rng)])
+
+
+def _grow(
+    links: npt.NDArray[np.int32],
+    degree: npt.NDArray[np.int64],
+    linked: npt.NDArray[np.int64],
+    size: int,
+    largest_cluster: int,
+    rng: np.random.Generator,
+) -> npt.NDArray[np.int64]:
+    """``size`` of the stocks ``linked``, in clusters of at most ``largest_cluster``."""
+    flat, width = links.ravel(), links.shape[1]
+    weight = 1.0 / np.sqrt(np.maximum(degree, 1))
+    lots = np.full(len(degree), -np.inf)
+    lots[linked] = rng.random(len(linked)) * _TIE
+    seeds = iter(rng.permutation(linked))
+    drawn: list[int] = []
+    score, cluster, best = lots, largest_cluster, -1
+    while len(drawn) < size:
+        if cluster >= largest_cluster or score[best] <= _TIE:
+            best = next(int(seed) for seed in seeds if lots[seed] >= 0)
+            score, cluster = lots.copy(), 0
+        drawn.append(best)
+        cluster += 1
+        lots[best] = score[best] = -np.inf
+        out = links[best]
+        out = out[out >= 0]
+        score[out] += weight[out]
+        into = np.flatnonzero(flat == best) // width
+        score[into] += weight[into]
+        best = int(score.argmax())
+    return np.array(drawn, dtype=np.int64)
+
+
+def _too_few(batch: config.Batch, days: int, most: int) -> str:
+    needed = batch.blocks * batch.block_days
+    mend = (
+        f"--set batch.days={most * batch.block_days}, or a longer period in split"
+        if most
+        else f"a smaller batch.block_days (now {batch.block_days}), or a longer period in split"
+    )
+    return (
+        f"batch.days = {batch.days} in blocks of batch.block_days = {batch.block_days} needs {batch.blocks} separate "
+        f"runs of {batch.block_days} consecutive market days, {needed} decision days at least; the {days} decision "
+        f"days given hold {most}. Mend: {mend}."
+    )

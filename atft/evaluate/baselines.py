@@ -1,0 +1,256 @@
+"""What a model has to beat: scores that need no training, a causal ridge, and scores without information."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from atft.errors import UseError
+from atft.evaluate.metrics import Bools, Floats, check_shapes
+
+RIDGE_PENALTY = 10.0
+"""λ of the published ridge, on the sum (not the mean) of squared errors."""
+PUBLISHED_DAYS = 16
+PUBLISHED_AVERAGES = (5, 10, 20, 30)
+PUBLISHED_LOOKBACK = PUBLISHED_DAYS - 1 + max(PUBLISHED_AVERAGES)
+"""Closes, the decision day's included, that the published ridge needs of a stock: 45."""
+
+Inputs = Callable[[int], Floats]
+"""Of a day's number, ``[stocks, inputs]`` float64 known at that day's close; NaN in a row that is not to be used."""
+
+
+class PanelView(Protocol):
+    """What the baselines read of a panel."""
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_]:
+        """``[days, stocks]``, True where the stock has a row on that day."""
+
+    def features(self, first: int, last: int) -> npt.NDArray[np.float32]:
+        """``[last - first, stocks, features]`` of days ``first`` to ``last - 1``, NaN where missing."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Decisions with their outcomes, of one period.
+
+    Attributes:
+        days: ``[decisions]`` numbers of the decision days in the panel.
+        returns: ``[decisions, stocks]`` forward simple returns; may be NaN where not valid.
+        valid: ``[decisions, stocks]``, True where scored and labelled.
+    """
+
+    days: Sequence[int] | npt.NDArray[np.int64]
+    returns: Floats
+    valid: Bools
+
+    def __post_init__(self) -> None:
+        check_shapes(returns=self.returns, valid=self.valid)
+        if len(self.days) != len(self.returns):
+            raise ValueError(f"{len(self.days)} days, but {len(self.returns)} rows of returns")
+
+
+@dataclass(frozen=True)
+class RidgeFit:
+    """A fitted ridge.
+
+    Attributes:
+        coefficients: ``[inputs]``, return per unit of input; the intercept does not matter to a ranking.
+        penalty: λ on the sum of squared errors.
+        rows: training stock-days.
+        days: training days that hold at least two of them.
+        filled: training inputs that were missing and set to 0, of ``rows × inputs``.
+    """
+
+    coefficients: Floats
+    penalty: float
+    rows: int
+    days: int
+    filled: int
+
+    @property
+    def filled_share(self) -> float:
+        """Share of the training inputs that were missing."""
+        return self.filled / (self.rows * self.coefficients.size)
+
+
+@dataclass
+class NormalEquations:
+    """Sums over rows that a ridge needs: memory does not grow with the rows. All in float64."""
+
+    inputs: int
+    rows: int = 0
+    days: int = 0
+    filled: int = 0
+    sum_x: Floats = field(init=False)
+    sum_xx: Floats = field(init=False)
+    sum_xy: Floats = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sum_x, self.sum_xy = np.zeros(self.inputs), np.zeros(self.inputs)
+        self.sum_xx = np.zeros((self.inputs, self.inputs))
+
+    def add_day(self, x: Floats, returns: Floats, filled: int = 0) -> None:
+        """Add one day: ``x [rows, inputs]`` and its ``returns [rows]``, demeaned here. A single row is left out."""
+        if len(x) < 2:
+            return
+        self.rows, self.days, self.filled = self.rows + len(x), self.days + 1, self.filled + filled
+        self.sum_x += x.sum(0)
+        self.sum_xx += x.T @ x
+        self.sum_xy += x.T @ (returns - returns.mean())
+
+    def solve(self, penalty: float) -> RidgeFit:
+        """The ridge with an intercept: inputs centred over all rows (the targets are, being centred on each day).
+
+        Raises:
+            UseError: no rows, or a penalty that is not positive.
+        """
+        if not self.rows:
+            raise UseError(
+                "ridge baseline: the training period has no day with two valid stocks (scored and labelled). "
+                "Mend: an earlier split.train.first, or a shorter window."
+            )
+        if not penalty > 0:
+            raise UseError(f"ridge baseline: penalty = {penalty} must be above 0. Mend: {RIDGE_PENALTY:g}")
+        average = self.sum_x / self.rows
+        gram = self.sum_xx - self.rows * np.outer(average, average)
+        coefficients = np.linalg.solve(gram + penalty * np.eye(self.inputs), self.sum_xy).astype(np.float64)
+        return RidgeFit(coefficients, penalty, self.rows, self.days, self.filled)
+
+
+def reversal(close: Floats, decision_days: Sequence[int] | npt.NDArray[np.int64]) -> Floats:
+    """Minus the last day's return, close to close.
+
+    Args:
+        close: ``[days, stocks]``, NaN where missing.
+        decision_days: ``[decisions]`` numbers of days.
+
+    Returns:
+        ``[decisions, stocks]``; NaN where the close of the day or of the day before is missing.
+    """
+    days = np.asarray(decision_days, dtype=np.int64)
+    before = np.where(days[:, None] > 0, close[np.maximum(days - 1, 0)], np.nan)
+    scores: Floats = 1.0 - close[days] / before
+    return scores
+
+
+def ridge(
+    panel: PanelView,
+    train: Labels,
+    decision_days: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    penalty: float = RIDGE_PENALTY,
+) -> tuple[Floats, RidgeFit]:
+    """Ridge on the features that the network sees of the decision day itself, fitted on the training period only.
+
+    The features are normalised over each day's cross-section already, so that a missing one is set to 0, its
+    mean; how many were is in the fit. The target is the label minus its mean over the day's valid stocks.
+
+    Args:
+        panel: features and presence.
+        train: decisions of the training period.
+        decision_days: days to score.
+        penalty: λ on the sum of squared errors.
+
+    Returns:
+        ``[decisions, stocks]`` scores, NaN where the stock has no row on the day; and the fit.
+    """
+    count = panel.features(0, 1).shape[-1]
+    sums = NormalEquations(count)
+    for day, returns, valid in zip(train.days, train.returns, train.valid, strict=True):
+        x = panel.features(int(day), int(day) + 1)[0][valid].astype(np.float64)
+        missing = np.isnan(x)
+        x[missing] = 0.0
+        sums.add_day(x, returns[valid], int(missing.sum()))
+    fit = sums.solve(penalty)
+    scores = np.full((len(decision_days), panel.present.shape[1]), np.nan)
+    for row, day in enumerate(decision_days):
+        present = panel.present[day]
+        x = panel.features(int(day), int(day) + 1)[0][present].astype(np.float64)
+        scores[row, present] = np.nan_to_num(x, nan=0.0) @ fit.coefficients
+    return scores, fit
+
+
+def published_inputs(close: Floats) -> Inputs:
+    """Inputs of the ridge in the literature on the NASDAQ data: prices of the last 16 days over the last close.
+
+    For each of the last 16 days: its close and its moving averages over 5, 10, 20 and 30 days, 80 in all, each
+    divided by the decision day's close, less 1.
+
+    Args:
+        close: ``[days, stocks]``, NaN where missing.
+
+    Returns:
+        A function of a day's number that gives ``[stocks, 80]``; NaN in all of a row where one of the stock's last
+        45 closes is missing.
+
+    Source: the inputs of Feng et al. (2019), Temporal Relational Ranking for Stock Prediction.
+    """
+
+    def inputs(day: int) -> Floats:
+        stocks = close.shape[1]
+        if day + 1 < PUBLISHED_LOOKBACK:
+            return np.full((stocks, PUBLISHED_DAYS * (1 + len(PUBLISHED_AVERAGES))), np.nan)
+        prices = close[day + 1 - PUBLISHED_LOOKBACK : day + 1].T
+        averages = [
+            sliding_window_view(prices, length, axis=1).mean(-1)[:, -PUBLISHED_DAYS:] for length in PUBLISHED_AVERAGES
+        ]
+        x: Floats = np.concatenate([prices[:, -PUBLISHED_DAYS:], *averages], axis=1) / prices[:, -1:] - 1.0
+        x[np.isnan(prices).any(1)] = np.nan
+        return x
+
+    return inputs
+
+
+def published_ridge(
+    close: Floats,
+    train: Labels,
+    decision_days: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    penalty: float = RIDGE_PENALTY,
+) -> tuple[Floats, RidgeFit]:
+    """Ridge on :func:`published_inputs`, which need closes only: a check of the whole evaluation on known data.
+
+    Args:
+        close: ``[days, stocks]``, NaN where missing.
+        train: decisions of the training period.
+        decision_days: days to score.
+        penalty: λ on the sum of squared errors, of inputs that are not scaled.
+
+    Returns:
+        ``[decisions, stocks]`` scores, NaN where one of the stock's last 45 closes is missing; and the fit.
+    """
+    inputs = published_inputs(close)
+    sums = NormalEquations(PUBLISHED_DAYS * (1 + len(PUBLISHED_AVERAGES)))
+    for day, returns, valid in zip(train.days, train.returns, train.valid, strict=True):
+        x = inputs(int(day))
+        used = valid & ~np.isnan(x[:, 0])
+        sums.add_day(x[used], returns[used])
+    fit = sums.solve(penalty)
+    return np.stack([inputs(int(day)) @ fit.coefficients for day in decision_days]), fit
+
+
+def shuffled(scores: Floats, valid: Bools, *, seed: int, repeats: int) -> Iterator[Floats]:
+    """The scores with the valid stocks of each day permuted among themselves: what is left without information.
+
+    Args:
+        scores: ``[days, stocks]``.
+        valid: ``[days, stocks]``, True where scored and labelled.
+        seed: of all shuffles.
+        repeats: how many shuffles to make.
+
+    Yields:
+        ``[days, stocks]``; entries that are not valid stay as they are.
+    """
+    check_shapes(scores=scores, valid=valid)
+    random = np.random.default_rng(seed)
+    for _ in range(repeats):
+        result = scores.copy()
+        for day, kept in enumerate(valid):
+            result[day, kept] = random.permutation(scores[day, kept])
+        yield result

@@ -1,0 +1,119 @@
+"""Scores of a trained network on whole cross-sections, without dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from atft.blocks import Blocks
+from atft.errors import RunError
+
+CrossSection = tuple[Blocks, npt.NDArray[np.int64]]
+
+
+class Gatherer(Protocol):
+    """What predictions read of the panel's gatherer."""
+
+    scorable: npt.NDArray[np.bool_]
+    """``[days, stocks]``, True where a stock can be scored."""
+
+    def cross_section(self, first_day: int, days: int) -> CrossSection:
+        """One block of all stocks of ``days`` days from ``first_day``, and the numbers ``[stocks]`` of its stocks."""
+
+
+def predict(
+    network: nn.Module,
+    panel_gatherer: Gatherer,
+    decision_days: Sequence[int] | npt.NDArray[np.int64],
+    parts: Iterable[str],
+    *,
+    device: torch.device | str,
+    precision_context: Callable[[], AbstractContextManager[object]] | None = None,
+    days_at_once: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Scores of every decision day on its whole cross-section, in eval mode and without gradient.
+
+    The network is left in the mode that it came in. ``days_at_once`` follows memory: it changes no score.
+
+    Args:
+        network: ``network(blocks, frozenset of parts, None).scores`` is ``[blocks, days, stocks]``.
+        panel_gatherer: gives whole cross-sections.
+        decision_days: numbers of the days to score, in any order.
+        parts: parts of the network that are on.
+        device: where to compute.
+        precision_context: makes the context of a forward pass, such as autocast; none by default.
+        days_at_once: most consecutive days of one forward pass.
+        progress: called with days done and days in all after each forward pass.
+
+    Returns:
+        ``[decision days, stocks]`` float64, in the order of ``decision_days``; NaN where a stock is not scored.
+
+    Raises:
+        ValueError: ``days_at_once`` is below 1.
+        RunError: the network gives a score that is not finite.
+    """
+    days = np.asarray(decision_days, dtype=np.int64)
+    found, places = np.unique(days, return_inverse=True)
+    scores = np.full((len(found), panel_gatherer.scorable.shape[1]), np.nan)
+    parts = frozenset(parts)
+    done = 0
+    with evaluating(network):
+        for first, length in consecutive_runs(found, days_at_once):
+            blocks, numbers = panel_gatherer.cross_section(first, length)
+            if len(numbers):
+                with torch.no_grad(), precision_context() if precision_context else nullcontext():
+                    output = network(blocks.to(device), parts, None).scores
+                _place(scores[done : done + length], output, blocks.scored, numbers, first)
+            done += length
+            if progress:
+                progress(done, len(found))
+    return scores[places]
+
+
+def _place(
+    target: npt.NDArray[np.float64],
+    output: torch.Tensor,
+    scored: torch.Tensor,
+    numbers: npt.NDArray[np.int64],
+    first: int,
+) -> None:
+    """Write the scores of one block into ``target [days, stocks]``, at the numbers of its stocks."""
+    values = output[0].detach().double().cpu().numpy()
+    kept = scored[0].cpu().numpy()
+    bad = kept & ~np.isfinite(values)
+    if bad.any():
+        day = first + int(np.argmax(bad.any(1)))
+        raise RunError(
+            f"prediction: {int(bad.sum())} of {int(kept.sum())} scores are not finite, first on day number {day}. "
+            "The weights or that day's inputs are damaged. Mend: an earlier checkpoint, or precision 32."
+        )
+    target[:, numbers] = np.where(kept, values, np.nan)
+
+
+def consecutive_runs(days: npt.NDArray[np.int64], longest: int) -> Iterator[tuple[int, int]]:
+    """``(first day, length)`` of runs of consecutive days that cover rising ``days``, none longer than ``longest``."""
+    if longest < 1:
+        raise ValueError(f"days_at_once = {longest} must be at least 1")
+    for run in np.split(days, np.flatnonzero(np.diff(days) != 1) + 1):
+        for start in range(0, len(run), longest):
+            piece = run[start : start + longest]
+            yield int(piece[0]), len(piece)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in eval mode, every module back in its own mode after."""
+    modes = {module: module.training for module in network.modules()}
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

@@ -1,0 +1,123 @@
+"""Run directories: made once, described by ``config.json``, and read back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from atft import __version__
+from atft.config import Tier
+from atft.errors import UseError
+from atft.experiment.tiers import Resolved
+from atft.train.checkpoint import write_atomically
+
+PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory.
+
+    Attributes:
+        path: the directory.
+        tier: its resolved settings.
+        provenance: where each value came from.
+        panel: the panel that it was started on.
+        panel_sha256: hash of that panel's data.
+    """
+
+    path: Path
+    tier: Tier
+    provenance: dict[str, str]
+    panel: Path
+    panel_sha256: str
+
+    @property
+    def events(self) -> Path:
+        """The event log."""
+        return self.path / "events.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """The result, once the run is evaluated."""
+        return self.path / "result.json"
+
+
+def create(root: Path, name: str | None, resolved: Resolved, panel: Path, panel_sha256: str, command: list[str]) -> Run:
+    """Make the directory of a new run.
+
+    Args:
+        root: where runs lie.
+        name: of the run; tier, seed and time where None.
+        resolved: the tier and where its values came from.
+        panel: the panel's directory.
+        panel_sha256: hash of its data.
+        command: what the user typed.
+
+    Raises:
+        UseError: a bad name, a directory that exists, or one that cannot be written.
+    """
+    tier = resolved.tier
+    name = name or f"{tier.name}-s{tier.seed}-{dt.datetime.now():%Y%m%d-%H%M%S}"
+    path = run_path(root, name)
+    if path.exists():
+        raise UseError(
+            f"run {path}: exists already, and a run is never written over. "
+            f"Mend: another --run, or --run {name} --resume to go on with it."
+        )
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise UseError(f"run {path}: the directory cannot be made: {error.strerror}. Mend: another --runs.") from None
+    described = {
+        "tier": tier.model_dump(mode="json"),
+        "provenance": resolved.provenance,
+        "panel": str(panel.resolve()),
+        "panel_sha256": panel_sha256,
+        "command": command,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "versions": {"atft": __version__, "python": sys.version.split()[0]} | {each: version(each) for each in PACKAGES},
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+    }
+    write_atomically(path / "config.json", lambda file: _dump(file, described))
+    return Run(path, tier, resolved.provenance, panel, panel_sha256)
+
+
+def open_run(path: Path) -> Run:
+    """Read a run's description.
+
+    Raises:
+        UseError: no run there, or a description that cannot be read.
+    """
+    try:
+        described: dict[str, Any] = json.loads((path / "config.json").read_text())
+        tier = Tier.model_validate(described["tier"])
+        return Run(path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"])
+    except FileNotFoundError:
+        raise UseError(f"{path}: no run there (it has no config.json). Mend: name a directory that `atft train` made.") from None
+    except (OSError, KeyError, ValueError, ValidationError) as error:
+        raise UseError(f"{path}/config.json: cannot be read: {error}") from None
+
+
+def run_path(root: Path, name: str) -> Path:
+    """Directory of the run ``name`` under ``root``.
+
+    Raises:
+        UseError: a name that is no plain directory name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UseError(f"run name {name!r}: letters, digits, '.', '_' and '-' only, starting with a letter or digit.")
+    return root / name
+
+
+def _dump(file: Path, described: dict[str, Any]) -> None:
+    file.write_text(json.dumps(described, indent=2) + "\n")

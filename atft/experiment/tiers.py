@@ -1,0 +1,255 @@
+"""Tiers: named experiment definitions, resolved from flags, environment and files, with the source of every value."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from atft.config import MODES, Tier
+from atft.errors import UseError
+
+PREFIX = "ATFT_"
+NOT_SETTINGS = frozenset({"ATFT_NASDAQ"})
+"""Variables with our prefix that are no settings: where tests find real data."""
+
+SHORT_NAMES = {
+    "SHARPE_WEIGHT": "objective.weights.sharpe",
+    "RANKIC_WEIGHT": "objective.weights.rank_ic",
+    "CS_IC_WEIGHT": "objective.weights.cs_ic",
+    "HIDDEN_SIZE": "model.hidden_size",
+    "BATCH_SIZE": "batch.days",
+    "LR": "phases.*.learning_rate",
+}
+"""Short environment names and what they set; ``BATCH_SIZE`` is divided by ``batch.stocks_per_day``."""
+
+
+class _Environment(BaseSettings, Tier):
+    """The tier's fields as pydantic-settings reads them from the environment; never instantiated."""
+
+    model_config = SettingsConfigDict(extra="ignore")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A tier with the source of each of its values.
+
+    Attributes:
+        tier: the validated settings.
+        provenance: dotted path of each value to where it came from, such as ``tier2.yaml`` or ``environment LR``.
+    """
+
+    tier: Tier
+    provenance: dict[str, str]
+
+
+def directory() -> Path:
+    """Where the shipped tiers lie: beside the chart in a checkout, inside the package when installed."""
+    package = Path(__file__).resolve().parents[1]
+    checkout = package.parent / "helm" / "atft" / "tiers"
+    return checkout if checkout.is_dir() else package / "tiers"
+
+
+def names() -> list[str]:
+    """Names of the shipped tiers."""
+    return sorted(path.stem for path in directory().glob("*.yaml"))
+
+
+def resolve(
+    name: str, *, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> Resolved:
+    """The tier ``name``, a shipped one or a YAML file, with flags and environment applied.
+
+    Args:
+        name: name of a shipped tier or path of a tier file.
+        flags: dotted path to value, as given by ``--set``; the short names ``BATCH_SIZE`` and ``LR`` work too.
+        environ: environment variables; the process's own by default.
+
+    Raises:
+        UseError: all problems at once, each with field, value, source and mend.
+    """
+    environ = os.environ if environ is None else environ
+    if "FORCE_SINGLE_PROCESS" in environ:
+        raise UseError(
+            "environment FORCE_SINGLE_PROCESS is not accepted: it once changed the batch behind its users' backs. "
+            "Mend: --set mode=safe, which changes how a run uses the machine and nothing that it learns."
+        )
+    values: dict[str, Any] = {}
+    provenance: dict[str, str] = {}
+    for source, layer in _files(name):
+        _lay(values, provenance, layer, source)
+    for source, layer in _environment(environ):
+        _lay(values, provenance, _expand(values, layer, source), source)
+    for path, value in (flags or {}).items():
+        _lay(values, provenance, _expand(values, {path: value}, "flag"), f"flag --set {path}")
+    for key, value in MODES.get(values.get("mode"), {}).items():  # type: ignore[arg-type]
+        if key not in values.setdefault("runtime", {}):
+            _lay(values, provenance, {"runtime": {key: value}}, f"mode {values['mode']}")
+    return Resolved(_validated(name, values, provenance), dict(sorted(provenance.items())))
+
+
+def _files(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """The file of the tier and those that it extends, the outermost base first."""
+    layers: list[tuple[str, dict[str, Any]]] = []
+    seen: list[str] = []
+    wanted: str | None = name
+    while wanted is not None:
+        path = Path(wanted) if wanted.endswith((".yaml", ".yml")) else directory() / f"{wanted}.yaml"
+        if path.stem in seen:
+            raise UseError(f"tier {name}: extends itself ({' → '.join([*seen, path.stem])}). Mend: remove one `extends`.")
+        seen.append(path.stem)
+        layer = _read(path, wanted)
+        wanted = layer.pop("extends", None)
+        layers.append((path.name, layer))
+    layers[0][1]["name"] = seen[0]
+    return layers[::-1]
+
+
+def _read(path: Path, wanted: str) -> dict[str, Any]:
+    try:
+        layer = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        near = difflib.get_close_matches(wanted, names(), n=1)
+        hint = f" Nearest: {near[0]}." if near else ""
+        raise UseError(f"no tier named {wanted!r}.{hint} There are: {', '.join(names())}; or give a .yaml file.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UseError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(layer, dict):
+        raise UseError(f"{path}: a tier is a mapping of settings, found {type(layer).__name__}.")
+    return layer
+
+
+def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One layer for each variable that sets something, the short names first."""
+    for variable in sorted(SHORT_NAMES.keys() & environ.keys()):
+        yield f"environment {variable}", {variable: environ[variable]}
+    for variable in sorted(environ):
+        if variable.upper().startswith(PREFIX) and variable not in NOT_SETTINGS:
+            layer = _nested(variable, environ[variable])
+            if not layer:
+                known = ", ".join(f"{PREFIX}{field.upper()}" for field in Tier.model_fields)
+                raise UseError(f"environment {variable}: no such setting. Mend: unset it, or use one of {known}.")
+            yield f"environment {variable}", layer
+
+
+def _nested(variable: str, value: str) -> dict[str, Any]:
+    """What pydantic-settings reads from one variable."""
+    source = EnvSettingsSource(_Environment, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False)
+    source.env_vars = {variable.lower(): value}
+    try:
+        return source()
+    except Exception as error:
+        raise UseError(f"environment {variable} = {value!r} cannot be read: {error}") from None
+
+
+def _expand(values: Mapping[str, Any], layer: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Dotted paths and short names as nested settings."""
+    nested: dict[str, Any] = {}
+    for key, value in layer.items():
+        if key == "BATCH_SIZE":
+            value = _days_of_batch(values, value, source)
+        path = SHORT_NAMES.get(key, key).split(".")
+        targets = [path]
+        if "*" in path:
+            at = path.index("*")
+            group = values.get(path[0], {})
+            targets = [[*path[:at], name, *path[at + 1 :]] for name in group]
+        for target in targets:
+            group = nested
+            for part in target[:-1]:
+                group = group.setdefault(part, {})
+            group[target[-1]] = value
+    return nested
+
+
+def _days_of_batch(values: Mapping[str, Any], size: Any, source: str) -> int:
+    batch = values.get("batch", {})
+    stocks, block = batch.get("stocks_per_day"), batch.get("block_days")
+    try:
+        days, rest = divmod(int(size), int(stocks))
+        whole = rest == 0 and days > 0 and days % int(block) == 0
+    except (TypeError, ValueError):
+        raise UseError(f"{source}: batch size {size!r} is not a whole number of stock-days.") from None
+    if not whole:
+        unit = int(stocks) * int(block)
+        nearest = max(1, round(int(size) / unit)) * unit
+        raise UseError(
+            f"{source}: batch size {size} is not a whole number of blocks of {block} days × {stocks} stocks = {unit} "
+            f"stock-days. Mend: {nearest}, or change batch.stocks_per_day or batch.block_days."
+        )
+    return days
+
+
+def _lay(values: dict[str, Any], provenance: dict[str, str], layer: Mapping[str, Any], source: str, path: str = "") -> None:
+    """Lay ``layer`` over ``values`` and record where each value came from."""
+    for key, value in layer.items():
+        here = f"{path}{key}"
+        if isinstance(value, Mapping):
+            if not isinstance(values.get(key), dict):
+                values[key] = {}
+            _lay(values[key], provenance, value, source, f"{here}.")
+        else:
+            values[key] = value
+            provenance[here] = source
+
+
+def _validated(name: str, values: dict[str, Any], provenance: Mapping[str, str]) -> Tier:
+    try:
+        return Tier.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(problem, provenance) for problem in error.errors()]
+        raise UseError(f"tier {name} is refused, {len(lines)} problem(s):\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _explain(problem: Any, provenance: Mapping[str, str]) -> str:
+    path = ".".join(str(part) for part in problem["loc"])
+    source = provenance.get(path, "")
+    if problem["type"] == "missing":
+        return f"{path}: not stated, and it has no default. Mend: --set {path}=…, or state it in the tier."
+    if problem["type"] == "extra_forbidden":
+        group = _group(problem["loc"][:-1])
+        near = difflib.get_close_matches(str(problem["loc"][-1]), group, n=1)
+        hint = f" Nearest: {near[0]}." if near else ""
+        return f"{path}: no such setting ({source or 'unknown source'}).{hint}"
+    text = problem["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(problem["input"], dict | BaseModel) else f" = {problem['input']!r}"
+    where = f" ({source})" if source else ""
+    return f"{path or 'tier'}{value}{where}: {text}."
+
+
+def _group(path: Sequence[Any]) -> list[str]:
+    """Names of the settings at ``path``."""
+    model: Any = Tier
+    for part in path:
+        fields = {info.alias or name: info for name, info in model.model_fields.items()}
+        if part not in fields:
+            return []
+        model = fields[part].annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def parse_flags(assignments: Sequence[str]) -> dict[str, Any]:
+    """``["a.b=c", …]`` as dotted path to value, read as YAML.
+
+    Raises:
+        UseError: an assignment without ``=`` or with a value that is no YAML.
+    """
+    flags: dict[str, Any] = {}
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not path:
+            raise UseError(f"--set {assignment}: not of the form path=value. Mend: --set batch.days=32.")
+        try:
+            flags[path.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UseError(f"--set {assignment}: the value is not readable as YAML. Mend: quote it.") from None
+    return flags

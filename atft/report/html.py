@@ -1,0 +1,122 @@
+"""The report of a run: one HTML file without scripts or requests, the verdict first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from atft.errors import UseError
+from atft.report import charts, material, tables
+from atft.report.material import Material
+from atft.report.verdict import standing, verdict
+
+FILE_NAME = "report.html"
+TEMPLATE = "template.html.j2"
+
+STANDINGS = {
+    "positive": "Distinguishable from 0",
+    "negative": "Below 0",
+    "noise": "Not distinguishable from 0",
+    "unknown": "No verdict",
+}
+
+
+def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """Write the report of a run; what the run did not leave behind is named in it.
+
+    Args:
+        run_dir: a run's directory, finished or not.
+        out: the HTML file; ``report.html`` in the run's directory where not given.
+
+    Returns:
+        The file written.
+
+    Raises:
+        UseError: the directory is no run, the extra ``report`` is not installed, or the file cannot be written.
+    """
+    run = material.load(Path(run_dir))
+    target = Path(out) if out is not None else run.path / FILE_NAME
+    _write(target, render(run))
+    return target
+
+
+def render(run: Material) -> str:
+    """The whole page as text."""
+    try:
+        import jinja2
+        import matplotlib  # noqa: F401 - to say what is missing before work begins
+    except ImportError as error:
+        raise UseError(
+            f"{run.path}: a report needs {error.name}, which is not installed. Mend: pip install 'atft[report]'."
+        ) from error
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("atft.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["minus"] = minus
+    return environment.get_template(TEMPLATE).render(**_page(run))
+
+
+def minus(text: str) -> str:
+    """Hyphens before figures as minus signs; dates and names keep theirs."""
+    return re.sub(r"(?<![\w-])-(?=[\d.])", "−", str(text))
+
+
+def _page(run: Material) -> dict[str, Any]:
+    """What the template is filled with."""
+    test: Mapping[str, Any] = run.result.get("test") or {}
+    said = verdict(run.result) if run.result else list(run.gaps)
+    tier = run.tier.get("name") or run.result.get("tier") or run.last("run_started").get("tier") or "unknown tier"
+    return {
+        "tier": tier,
+        "run": run.result.get("run") or run.last("run_started").get("run") or run.path.resolve().name,
+        "description": run.tier.get("description") or "",
+        "standing": standing(test) if run.result else "unknown",
+        "standing_words": STANDINGS[standing(test)] if run.result else "Not finished",
+        "headline": said[0],
+        "sentences": said[1:],
+        "gaps": run.gaps if run.result else (),
+        "warnings": run.texts("warning"),
+        "divergences": run.texts("divergence") if not run.result else (),
+        "tiles": tables.tiles(test),
+        "comparison": tables.comparison(run.result),
+        "interval_method": test.get("sharpe_method") or "",
+        "phases": tables.phases(run.phases),
+        "facts": tables.facts(run),
+        "settings": tables.settings(run.tier, run.provenance),
+        "hashes": tables.hashes(run.result),
+        **charts.all_of(run),
+    }
+
+
+def _write(target: Path, text: str) -> None:
+    """All of the page or nothing of it."""
+    try:
+        with _beside(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.chmod(0o644)
+            os.replace(temporary, target)
+    except OSError as error:
+        raise UseError(
+            f"{target}: the report ({len(text):,} characters) cannot be written: {error.strerror or error}. "
+            "Mend: free space, or another file by --out."
+        ) from error
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)

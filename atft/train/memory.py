@@ -1,0 +1,40 @@
+"""How much memory this process may still take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+LIMITS = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
+)
+"""Limit and use of this process's control group, version 2 and version 1."""
+
+
+def free_bytes(device: torch.device) -> float:
+    """Bytes free on ``device``; on a CPU the least of what the machine and the control group have left."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    return min([_available(), *_left_in_groups()])
+
+
+def _available() -> float:
+    """``MemAvailable``, which counts page cache that can be given up; no bound where the system has none."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    found = [line.split() for line in lines if line.startswith("MemAvailable:")]
+    return float(found[0][1]) * 1024 if found else float("inf")
+
+
+def _left_in_groups() -> list[float]:
+    left = []
+    for limit, use in LIMITS:
+        try:
+            left.append(float(limit.read_text()) - float(use.read_text()))
+        except (OSError, ValueError):
+            continue
+    return left

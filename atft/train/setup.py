@@ -1,0 +1,140 @@
+"""From a tier and a panel to everything that training needs, built in one order and from the seed alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from atft import config
+from atft.config import PARTS, Tier
+from atft.data.gather import Gatherer
+from atft.data.graph import TrailingGraph, trailing_graph
+from atft.data.panel import Panel
+from atft.data.sampler import BlockSampler
+from atft.data.splits import Periods, decision_days
+from atft.errors import UseError
+from atft.model.network import Network, NetworkShape
+from atft.objective.mix import Mix
+from atft.objective.rows import RowSettings
+from atft.train import precision
+from atft.train.step import ExactStep
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A tier made ready on a panel.
+
+    Attributes:
+        tier: the settings.
+        panel: the data.
+        graph: neighbours of each stock on each day.
+        gatherer: gives blocks and whole cross-sections.
+        periods: decision days for training, validation and test.
+        sampler: draws the effective batches of training.
+        network: the network, with its initial weights.
+        step: the exact step on this network.
+        precision: the number formats in effect.
+        device: where tensors live.
+        threads: threads of tensor operations.
+    """
+
+    tier: Tier
+    panel: Panel
+    graph: TrailingGraph
+    gatherer: Gatherer
+    periods: Periods
+    sampler: BlockSampler
+    network: Network
+    step: ExactStep
+    precision: precision.InEffect
+    device: torch.device
+    threads: int
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the network with all its parts."""
+        return sum(parameter.numel() for parameter in self.network.parameters_of(frozenset(PARTS)))
+
+    def covering_sampler(self, days: np.ndarray) -> BlockSampler:
+        """Draws stock samples as in training, in as many blocks as surely fit into the decision days ``days``."""
+        batch = self.tier.batch
+        blocks = max(1, len(days) // batch.block_days - 1)
+        covering = batch.model_copy(update={"days": blocks * batch.block_days})
+        return BlockSampler(days, self.graph, self.gatherer.scorable, covering, self.tier.seed)
+
+    def phase_parameters(self, parts: frozenset[str]) -> int:
+        """Parameters that learn when ``parts`` are on."""
+        return sum(parameter.numel() for parameter in self.network.parameters_of(parts))
+
+
+def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] | None = None) -> Setup:
+    """Build everything for ``tier`` on ``panel``.
+
+    Raises:
+        UseError: the panel is too short or too narrow for the tier, or a period is empty.
+    """
+    if len(panel.days) < tier.window.days:
+        raise UseError(
+            f"{panel.path}: {len(panel.days)} days, fewer than window.days = {tier.window.days} of tier {tier.name}. "
+            "Mend: build the panel from a longer table, or --set window.days."
+        )
+    use_machine(tier.runtime)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    periods = decision_days(panel.days, tier.split, tier.label)
+    graph = trailing_graph(panel, tier.graph, progress=progress)
+    gatherer = Gatherer(panel, graph, tier.window, tier.label)
+    network = build_network(tier, features=len(panel.feature_names)).to(device)
+    number_format = precision.in_effect(tier.precision, device)
+    return Setup(
+        tier=tier,
+        panel=panel,
+        graph=graph,
+        gatherer=gatherer,
+        periods=periods,
+        sampler=BlockSampler(periods.train, graph, gatherer.scorable, tier.batch, tier.seed),
+        network=network,
+        step=ExactStep(network, mix(tier.objective), row_settings(tier), number_format.autocast, device),
+        precision=number_format,
+        device=device,
+        threads=torch.get_num_threads(),
+    )
+
+
+def use_machine(runtime: config.Runtime) -> None:
+    """Set this process's threads and determinism."""
+    torch.set_num_threads(runtime.threads or os.cpu_count() or 1)
+    torch.use_deterministic_algorithms(runtime.deterministic)
+
+
+def build_network(tier: Tier, *, features: int) -> Network:
+    """The tier's network with initial weights from its seed, whatever was drawn before."""
+    shape = NetworkShape(
+        features=features,
+        window=tier.window.days,
+        horizons=len(tier.label.quantile_horizons),
+        **tier.model.model_dump(),
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(tier.seed)
+        return Network(shape)
+
+
+def mix(objective: config.Objective) -> Mix:
+    """The objective as a function of the table of rows."""
+    return Mix(objective.sharpe_kind, **objective.weights.model_dump())
+
+
+def row_settings(tier: Tier) -> RowSettings:
+    """What the rows depend on besides scores and labels."""
+    return RowSettings(
+        quantile_levels=tier.model.quantiles,
+        rank_temperature=tier.objective.rank_temperature,
+        turnover_cost=tier.objective.turnover_cost_bps / 1e4,
+        with_rank_ic=tier.objective.weights.rank_ic > 0,
+        with_quantiles=tier.objective.weights.quantile > 0,
+    )
+

@@ -1,0 +1,109 @@
+"""What is measured after each epoch on the validation period, and the noise that a batch Sharpe ratio should have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atft.data.labels import forward_returns
+from atft.data.sampler import BlockSampler
+from atft.evaluate import metrics, portfolio
+from atft.evaluate.predict import predict
+from atft.objective.mix import Mix
+from atft.objective.rows import TERMS
+from atft.train.setup import Setup
+
+BLOCKS_AT_ONCE = 8
+BOOTSTRAP_REPEATS = 2000
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Figures of the validation period.
+
+    Attributes:
+        loss: the tier's objective over sampled blocks that cover the period.
+        sharpe, ic, rank_ic: of the whole cross-section, per day; None where undefined.
+        table: ``[days, len(TERMS)]`` rows of the sampled blocks.
+    """
+
+    loss: float
+    sharpe: float | None
+    ic: float | None
+    rank_ic: float | None
+    table: Tensor
+
+    def metric(self, name: str) -> float:
+        """The named figure as something to be large; minus infinity where undefined."""
+        value = -self.loss if name == "loss" else getattr(self, name)
+        return -np.inf if value is None or not np.isfinite(value) else float(value)
+
+
+def validate(setup: Setup, parts: frozenset[str]) -> Validation:
+    """Evaluate the network as it is, without dropout, on the validation period."""
+    setup.network.eval()
+    days = setup.periods.validate
+    table = sampled_table(setup, parts, setup.covering_sampler(days))
+    mix = setup.step.mix
+    label = setup.tier.label
+    scores = predict(
+        setup.network, setup.gatherer, days, parts, device=setup.device,
+        precision_context=setup.precision.autocast,
+    )
+    returns = forward_returns(setup.panel.close, label.horizon, label.execution_lag)[days]
+    valid = np.isfinite(scores) & np.isfinite(returns)
+    held = portfolio.positions(scores, valid)
+    gross, _ = portfolio.daily_returns(held, returns)
+    return Validation(
+        loss=float(mix.loss(mix.parts(table))),
+        sharpe=_number(metrics.sharpe(gross)),
+        ic=_number(_mean(metrics.information_coefficient(scores, returns, valid))),
+        rank_ic=_number(_mean(metrics.rank_ic(scores, returns, valid))),
+        table=table,
+    )
+
+
+def sampled_table(setup: Setup, parts: frozenset[str], sampler: BlockSampler) -> Tensor:
+    """Rows of one fixed set of sampled blocks, without dropout: ``[days, len(TERMS)]``."""
+    plan = sampler.plan(0)
+    gatherer, block_days = setup.gatherer, setup.tier.batch.block_days
+    numbers = np.arange(len(plan.first_days))
+    runs = [slice(first, first + BLOCKS_AT_ONCE) for first in range(0, len(numbers), BLOCKS_AT_ONCE)]
+    micro_batches = (
+        (lambda run=run: gatherer.blocks(plan.first_days[run], plan.stocks[run], numbers[run], block_days)) for run in runs
+    )
+    return setup.step.evaluate(micro_batches, parts)
+
+
+def expected_std(table: Tensor, mix: Mix, days: int, seed: int) -> float | None:
+    """Standard deviation that sampling alone gives the Sharpe ratio of a batch of ``days`` days.
+
+    Portfolio: ``1/√(days − 3)``, of Student's t. Pooled: a bootstrap that draws whole days of ``table``, since
+    stock-days of one day move together.
+
+    Returns:
+        None where it cannot be told (fewer than 4 days, or fewer than 20 in the table).
+    """
+    if mix.sharpe_kind == "portfolio":
+        return (days - 3) ** -0.5 if days > 3 else None
+    kept = table[table[:, TERMS.index("counted")] > 0].cpu()
+    if len(kept) < 20:
+        return None
+    generator = torch.Generator().manual_seed(seed)
+    drawn = kept[torch.randint(len(kept), (BOOTSTRAP_REPEATS, days), generator=generator)].sum(1)
+    count, total, squares = (drawn[:, TERMS.index(f"pooled_{name}")] for name in ("count", "sum", "squares"))
+    mean = total / count
+    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
+    return float((mean / deviation)[deviation > 0].std()) if (deviation > 0).sum() > 2 else None
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

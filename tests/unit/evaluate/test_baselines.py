@@ -1,0 +1,105 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+
+from atft.errors import UseError
+from atft.evaluate import baselines
+
+
+@dataclass
+class Panel:
+    """A panel in memory, with the parts that baselines read."""
+
+    values: np.ndarray
+    present: np.ndarray
+
+    def features(self, first, last):
+        return self.values[first:last]
+
+
+@pytest.fixture
+def panel():
+    random = np.random.default_rng(1)
+    values = random.standard_normal((60, 25, 4)).astype(np.float32)
+    values[random.random(values.shape) < 0.1] = np.nan
+    return Panel(values, random.random((60, 25)) < 0.9)
+
+
+@pytest.fixture
+def train(panel):
+    random = np.random.default_rng(2)
+    returns = 0.02 * random.standard_normal((30, 25)) + 0.01 * np.nan_to_num(panel.values[5:35, :, 0])
+    returns += 0.05 * random.standard_normal((30, 1))  # the market's move, which the target leaves out
+    valid = panel.present[5:35] & (random.random((30, 25)) < 0.9)
+    valid[3] = False
+    valid[4] = np.arange(25) == 2
+    return baselines.Labels(np.arange(5, 35), np.where(valid, returns, np.nan), valid)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 10.0, 1e4])
+def test_ridge_is_that_of_scikit_learn_on_demeaned_targets(panel, train, penalty):
+    rows = [(np.nan_to_num(panel.values[d][v]), r[v] - r[v].mean()) for d, r, v in
+            zip(train.days, train.returns, train.valid) if v.sum() >= 2]  # fmt: skip
+    oracle = Ridge(alpha=penalty, solver="svd").fit(np.concatenate([x for x, _ in rows]).astype(np.float64),
+                                                    np.concatenate([y for _, y in rows]))  # fmt: skip
+    scores, fit = baselines.ridge(panel, train, [40, 41], penalty=penalty)
+    np.testing.assert_allclose(fit.coefficients, oracle.coef_, rtol=1e-8)
+    expected = np.where(panel.present[40:42], np.nan_to_num(panel.values[40:42]) @ oracle.coef_, np.nan)
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    assert (fit.rows, fit.days) == (sum(len(y) for _, y in rows), 28)
+
+
+def test_inputs_of_the_ridge_that_were_missing_are_counted(panel, train):
+    _, fit = baselines.ridge(panel, train, [40])
+    used = train.valid & (train.valid.sum(1) >= 2)[:, None]
+    assert fit.filled == np.isnan(panel.values[train.days][used]).sum()
+    assert fit.filled_share == pytest.approx(0.1, abs=0.02)
+
+
+def test_ridge_depends_on_nothing_but_its_training_days_and_the_day_it_scores(panel, train):
+    before, _ = baselines.ridge(panel, train, [40])
+    others = np.setdiff1d(np.arange(60), [*train.days, 40])
+    panel.values[others] = 1e3
+    again, _ = baselines.ridge(panel, train, [40])
+    np.testing.assert_array_equal(before, again)
+    panel.values[20] *= 2  # a training day
+    assert not np.array_equal(before, baselines.ridge(panel, train, [40])[0], equal_nan=True)
+
+
+def test_a_ridge_without_training_rows_says_so(panel):
+    empty = baselines.Labels([1], np.zeros((1, 25)), np.zeros((1, 25), dtype=bool))
+    with pytest.raises(UseError, match="no day with two valid stocks"):
+        baselines.ridge(panel, empty, [2])
+
+
+def test_reversal_is_minus_the_last_return_and_nothing_where_a_close_is_missing():
+    close = np.array([[10.0, 20.0, np.nan], [11.0, np.nan, 5.0], [9.9, 22.0, 6.0]])
+    np.testing.assert_allclose(
+        baselines.reversal(close, [2, 0, 1]), [[0.1, np.nan, -0.2], [np.nan] * 3, [-0.1, np.nan, np.nan]]
+    )
+
+
+def test_shuffles_permute_valid_scores_within_each_day_and_leave_the_others():
+    scores = np.arange(24.0).reshape(4, 6)
+    valid = np.arange(24).reshape(4, 6) % 5 != 0
+    shuffles = list(baselines.shuffled(scores, valid, seed=3, repeats=50))
+    for shuffle in shuffles:
+        np.testing.assert_array_equal(np.sort(np.where(valid, shuffle, 0)), np.sort(np.where(valid, scores, 0)))
+        np.testing.assert_array_equal(shuffle[~valid], scores[~valid])
+    place = np.mean([shuffle[0, 1] for shuffle in shuffles])
+    assert place == pytest.approx(scores[0, 1:].mean(), abs=0.7)  # any of the day's scores, evenly
+
+
+def test_published_inputs_are_prices_over_the_last_close_by_hand():
+    close = np.column_stack([np.arange(1.0, 61.0), np.full(60, 7.0), np.where(np.arange(60) == 20, np.nan, 3.0)])
+    x = baselines.published_inputs(close)(50)
+    assert x.shape == (3, 80)
+    np.testing.assert_allclose(x[0, :16], np.arange(36, 52) / 51 - 1)
+    np.testing.assert_allclose(x[0, 16:32], np.arange(34, 50) / 51 - 1)  # 5 days up to t average to the price of t - 2
+    np.testing.assert_allclose(x[0, 64:], (np.arange(36, 52) - 14.5) / 51 - 1)
+    assert not x[1].any()
+    assert np.isnan(x[2]).all()
+    assert np.isnan(baselines.published_inputs(close)(43)).all()
+    assert not np.isnan(baselines.published_inputs(close)(44)[:2]).any()

@@ -1,0 +1,189 @@
+"""Tiers resolve from files, environment and flags, and say where each value came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from atft.config import MODES, Tier
+from atft.errors import UseError
+from atft.experiment.tiers import Resolved, directory, names, parse_flags, resolve
+
+
+def tier(name: str, **given: object) -> Resolved:
+    return resolve(name, **{"environ": {}} | given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden", "days", "stocks", "mode", "steps"),
+    [
+        ("tier1", 64, 16, 64, "optimized", 100),
+        ("tier2", 256, 4, 64, "safe", 400),
+        ("tier2-retry", 256, 32, 64, "optimized", 50),
+        ("production", 256, 64, 64, "optimized", 25),
+    ],
+)
+def test_tiers_are_those_of_the_original_experiment(
+    name: str, hidden: int, days: int, stocks: int, mode: str, steps: int
+) -> None:
+    found = tier(name).tier
+    assert (found.model.hidden_size, found.batch.days, found.batch.stocks_per_day, found.mode) == (hidden, days, stocks, mode)
+    assert found.batch.block_days == 4
+    assert found.steps_per_epoch == steps
+    assert [phase.epochs for phase in found.phases.values()] == [5, 10, 8, 6]
+    assert {phase.learning_rate for phase in found.phases.values()} == {2e-4}
+    weights = found.objective.weights
+    assert (weights.sharpe, weights.rank_ic, weights.cs_ic) == (1, 0, 0)
+    assert (found.objective.sharpe_kind, found.precision, found.max_epochs, found.window.days) == ("pooled", "16-mixed", 30, 20)
+
+
+def test_every_tier_sees_equal_data_in_an_epoch() -> None:
+    of_original = [tier(name).tier.epoch_stock_days for name in ("tier1", "tier2", "tier2-retry", "production")]
+    assert set(of_original) == {102_400}
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_tier_states_only_what_it_changes(name: str) -> None:
+    layer = yaml.safe_load((directory() / f"{name}.yaml").read_text())
+    if "extends" not in layer:
+        return
+    base = resolve(layer.pop("extends"), environ={}).tier.model_dump(mode="json")
+
+    def repeated(own: dict[str, object], other: dict[str, object], path: str = "") -> list[str]:
+        found = []
+        for key, value in own.items():
+            if isinstance(value, dict):
+                found += repeated(value, other[key], f"{path}{key}.")  # type: ignore[arg-type]
+            elif str(other.get(key)) == str(value):
+                found.append(f"{path}{key}")
+        return found
+
+    assert repeated(layer, base) == []
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_mode_changes_nothing_that_learning_depends_on(name: str) -> None:
+    safe, optimized = (tier(name, flags={"mode": mode}).tier for mode in MODES)
+    assert safe.runtime != optimized.runtime
+    assert safe.learning() == optimized.learning()
+    assert safe.sha256() == optimized.sha256()
+
+
+def test_flags_beat_environment_beats_file_and_each_is_recorded() -> None:
+    found = tier("tier1", environ={"HIDDEN_SIZE": "128", "ATFT_SEED": "5"}, flags={"seed": 9})
+    assert (found.tier.model.hidden_size, found.tier.seed) == (128, 9)
+    assert found.provenance["model.hidden_size"] == "environment HIDDEN_SIZE"
+    assert found.provenance["seed"] == "flag --set seed"
+    assert found.provenance["batch.days"] == "tier1.yaml"
+    assert found.provenance["runtime.loader_workers"] == "mode optimized"
+
+
+def test_an_extending_tier_names_the_file_of_each_value() -> None:
+    found = tier("tier2-retry")
+    sources = {found.provenance[path] for path in ("batch.days", "model.hidden_size", "seed")}
+    assert sources == {"tier2-retry.yaml", "tier2.yaml", "tier1.yaml"}
+
+
+def test_every_value_has_a_source() -> None:
+    found = tier("production")
+
+    def leaves(group: dict[str, object], path: str = "") -> set[str]:
+        inner = {key: value for key, value in group.items() if isinstance(value, dict)}
+        own = {f"{path}{key}" for key in group if key not in inner}
+        return own.union(*(leaves(value, f"{path}{key}.") for key, value in inner.items()))
+
+    assert leaves(found.tier.model_dump()) == set(found.provenance)
+
+
+def test_batch_size_sets_days_and_refuses_parts_of_blocks() -> None:
+    assert tier("tier1", environ={"BATCH_SIZE": "2048"}).tier.batch.days == 32
+    assert tier("tier1", flags={"BATCH_SIZE": 512}).tier.batch.days == 8
+    with pytest.raises(UseError, match=r"1000 .* = 256 stock-days.* Mend: 1024"):
+        tier("tier1", environ={"BATCH_SIZE": "1000"})
+
+
+def test_short_learning_rate_sets_every_phase() -> None:
+    assert {p.learning_rate for p in tier("tier1", environ={"LR": "1e-4"}).tier.phases.values()} == {1e-4}
+
+
+def test_safe_mode_by_the_old_name_is_refused_with_the_mend() -> None:
+    with pytest.raises(UseError, match="--set mode=safe"):
+        tier("tier1", environ={"FORCE_SINGLE_PROCESS": "1"})
+
+
+@pytest.mark.parametrize("path", ["seed", "mode", "label", "split", "batch.days", "model.hidden_size", "objective.weights.sharpe",
+                                  "phases.gat.epochs", "phases.gat.learning_rate"])  # fmt: skip
+def test_a_critical_value_has_no_default(path: str, tmp_path: Path) -> None:
+    values = yaml.safe_load((directory() / "tier1.yaml").read_text())
+    group = values
+    *parents, last = path.split(".")
+    for name in parents:
+        group = group[name]
+    del group[last]
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+    with pytest.raises(UseError, match=rf"{path}: not stated"):
+        tier(str(tmp_path / "mine.yaml"))
+
+
+def test_all_problems_are_told_at_once_with_the_nearest_name() -> None:
+    with pytest.raises(UseError) as refused:
+        tier("tier1", flags={"batch.dais": 3, "model.hidden_size": "wide", "label.horizon": -1})
+    text = str(refused.value)
+    assert "3 problem(s)" in text
+    assert "batch.dais" in text
+    assert "Nearest: days" in text
+    assert "model.hidden_size = 'wide' (flag --set model.hidden_size)" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"batch.days": 30}, "days = 32"),
+        ({"epoch_stock_days": 1000}, "whole number of effective batches"),
+        ({"objective.weights.sharpe": 0}, "nothing would be learned"),
+        ({"model.attention_heads": 7}, "not a multiple"),
+        ({"window.least_present": 21}, "exceeds window.days"),
+        ({"objective.sharpe_kind": "portfolio", "batch.days": 4}, "at least 8 days"),
+        ({"split.test.first": "2016-06-01"}, "without overlap"),
+        ({"max_epochs": 0}, "greater than 0"),
+        ({"model.dropout": float("nan")}, "model.dropout"),
+    ],
+)
+def test_contradictions_are_refused(flags: dict[str, object], said: str) -> None:
+    with pytest.raises(UseError, match=said):
+        tier("tier1", flags=flags)
+
+
+def test_an_unknown_tier_lists_those_there_are() -> None:
+    with pytest.raises(UseError, match=r"Nearest: tier2-retry.*quickstart"):
+        tier("tier2-rety")
+
+
+def test_an_unknown_variable_with_our_prefix_is_refused() -> None:
+    with pytest.raises(UseError, match="ATFT_BATCHES"):
+        tier("tier1", environ={"ATFT_BATCHES__DAYS": "3"})
+
+
+def test_a_cycle_of_tiers_is_refused(tmp_path: Path) -> None:
+    for one, other in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{one}.yaml").write_text(f"extends: {tmp_path}/{other}.yaml\n")
+    with pytest.raises(UseError, match="a → b → a"):
+        tier(str(tmp_path / "a.yaml"))
+
+
+def test_max_epochs_cuts_the_last_phases() -> None:
+    phases = tier("tier1", flags={"max_epochs": 7}).tier.phases_to_run()
+    assert {name: phase.epochs for name, phase in phases.items()} == {"baseline": 5, "adaptive_norm": 2}
+
+
+def test_flags_need_path_and_value() -> None:
+    assert parse_flags(["a.b=[1, 2]", "c=x"]) == {"a.b": [1, 2], "c": "x"}
+    with pytest.raises(UseError, match=r"--set batch\.days"):
+        parse_flags(["batch.days"])
+
+
+def test_a_resolved_tier_reads_back_from_its_own_dump() -> None:
+    found = tier("tier1").tier
+    assert Tier.model_validate(found.model_dump(mode="json")) == found
