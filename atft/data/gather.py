@@ -17,6 +17,8 @@ from atft.data.labels import forward_returns
 from atft.data.panel import Panel
 
 T = TypeVar("T", bound=np.generic)
+_Places = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Days ``[blocks, days, 1]`` and stocks ``[blocks, 1, stocks]`` that index a ``[days, stocks]`` table together."""
 
 
 class Gatherer:
@@ -36,7 +38,9 @@ class Gatherer:
         self._present = _with_padding(np.asarray(panel.present), False)
         self._scorable = _scorable(self._present, window)
         self.scorable = self._scorable[:, :-1]
-        self._industries = np.append(panel.industries, np.int32(-1))
+        # Each unknown industry gets a number of its own, so that no two unknown ones are the same.
+        industries = np.append(panel.industries, np.int32(-1))
+        self._industries = np.where(industries >= 0, industries, -1 - np.arange(len(industries)))
         close = np.asarray(panel.close)
         self._returns = _with_padding(forward_returns(close, label.horizon, label.execution_lag), np.nan)
         self._quantile_returns = np.empty((*self._returns.shape, len(label.quantile_horizons)))
@@ -71,7 +75,9 @@ class Gatherer:
         arrays = self._allocate(len(first_days), days, stocks.shape[1])
         for block, first_day in enumerate(first_days):
             self._context(arrays, block, int(first_day), stocks[block])
-            self._decisions(arrays, block, slice(int(first_day), int(first_day) + days), stocks[block])
+        at = first_days[:, None, None] + np.arange(days)[:, None], stocks[:, None, :]
+        self._labels(arrays, at)
+        self._edges(arrays, at)
         numbers = np.array(numbers, dtype=np.int64)
         return Blocks(**{k: torch.from_numpy(v) for k, v in vars(arrays).items()}, numbers=torch.from_numpy(numbers))
 
@@ -112,29 +118,30 @@ class Gatherer:
         features[:, padded] = np.nan
         arrays.present[block, missing:] = self._present[days, stocks]
 
-    def _decisions(self, arrays: _Arrays, block: int, days: slice, stocks: npt.NDArray[np.int64]) -> None:
-        """Masks, labels and edges of the block's own days."""
-        scored, returns = self._scorable[days, stocks], self._returns[days, stocks]
-        arrays.scored[block] = scored
-        arrays.valid[block] = scored & np.isfinite(returns)
-        arrays.returns[block] = np.where(arrays.valid[block], returns, 0.0)
-        arrays.quantile_returns[block] = np.where(scored[..., None], self._quantile_returns[days, stocks], np.nan)
-        self._edges(arrays, block, days, stocks)
+    def _labels(self, arrays: _Arrays, at: _Places) -> None:
+        """Masks and returns of the days and stocks ``at``."""
+        scored, returns, quantile_returns = self._scorable[at], self._returns[at], self._quantile_returns[at]
+        quantile_returns[~scored] = np.nan
+        arrays.scored[:] = scored
+        np.logical_and(scored, np.isfinite(returns), out=arrays.valid)
+        arrays.returns[:] = np.where(arrays.valid, returns, 0.0)
+        arrays.quantile_returns[:] = quantile_returns
 
-    def _edges(self, arrays: _Arrays, block: int, days: slice, stocks: npt.NDArray[np.int64]) -> None:
-        positions = np.full(self._present.shape[1], -1, np.int64)
-        positions[stocks] = np.arange(len(stocks))
-        numbers = np.asarray(self._graph.index[days, stocks])
-        positioned = positions[numbers]
-        scorable = self._scorable[days]
-        linked = (positioned >= 0) & arrays.scored[block][..., None]
-        linked &= np.take_along_axis(scorable, numbers.reshape(len(numbers), -1), axis=1).reshape(numbers.shape)
-        arrays.neighbours[block] = np.where(linked, positioned, -1)
-        industry = self._industries[stocks][:, None]
-        edges = arrays.edges[block]
-        edges[..., EDGE_FEATURES.index("correlation")] = self._graph.correlation[days, stocks]
-        edges[..., EDGE_FEATURES.index("same_industry")] = (self._industries[numbers] == industry) & (industry >= 0)
-        edges[~linked] = 0.0
+    def _edges(self, arrays: _Arrays, at: _Places) -> None:
+        """Neighbours that are in the block and scored on the day, as positions, and what their edges carry."""
+        (blocks, days, sampled), columns = arrays.scored.shape, self._present.shape[1]
+        positions = np.full((blocks, columns), -1)
+        np.put_along_axis(positions, at[1][:, 0], np.arange(sampled)[None], axis=1)
+        positions[:, -1] = -1
+        numbers = self._graph.index[at]
+        place = positions.take(numbers + np.arange(0, positions.size, columns)[:, None, None, None])
+        rows = sampled * np.arange(blocks * days).reshape(blocks, days, 1, 1)
+        linked = (place >= 0) & arrays.scored[..., None]
+        linked &= arrays.scored.take(place + rows)
+        same = self._industries.take(numbers) == self._industries[at[1]][..., None]
+        arrays.neighbours[:] = np.where(linked, place, -1)
+        arrays.edges[..., EDGE_FEATURES.index("correlation")] = np.where(linked, self._graph.correlation[at], 0.0)
+        arrays.edges[..., EDGE_FEATURES.index("same_industry")] = linked & same
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def synthesize(out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"market": str(out), "panel": str(panel), **truth, "text": texts.of_market(truth)}
 
 
-SYNTHETIC_FEATURES = ("ret_1", "ret_5", "ret_20", "vol_20")
+SYNTHETIC_FEATURES = ("return_1", "return_5", "return_20", "volatility_20")
 """Price features in the panel of a synthetic market: a few, to be told apart from the planted ones."""
 
 

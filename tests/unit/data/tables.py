@@ -13,8 +13,8 @@ from atft.data import features
 START = dt.date(2020, 1, 1)
 
 
-def bars(stocks: int = 8, days: int = 90, seed: int = 0, gaps: float = 0.03) -> pl.DataFrame:
-    """A market of ``stocks`` × ``days`` with gaps, a late listing, a delisting, and three industries and an unknown one."""
+def bars(stocks: int = 12, days: int = 90, seed: int = 0, gaps: float = 0.03) -> pl.DataFrame:
+    """A market of ``stocks`` × ``days`` with gaps, a late listing, a delisting, three industries and an unknown one."""
     random = np.random.default_rng(seed)
     shape = (stocks, days)
     close = 50 * np.exp(np.cumsum(random.normal(0, 0.02, shape), axis=1))
