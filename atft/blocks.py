@@ -50,7 +50,9 @@ class Blocks:
 
     def to(self, device: torch.device | str) -> Blocks:
         """These blocks on another device; ``numbers`` stay on the CPU."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "numbers"}
+        moved = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "numbers"
+        }
         return Blocks(**moved, numbers=self.numbers)
 
 

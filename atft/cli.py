@@ -54,13 +54,15 @@ def synth(out: Path, as_json: bool, **options: Any) -> None:
 @data.command()
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--roles", type=click.Path(path_type=Path), help="YAML that names the columns; the usual names without it.")
+@click.option(
+    "--roles", type=click.Path(path_type=Path), help="YAML that names the columns; the usual names without it."
+)
 @click.option("--normalise", type=click.Choice(["rank", "zscore"]), default="rank", show_default=True,
               help="How each feature is scaled over a day's cross-section.")  # fmt: skip
 @click.option("--own-only", is_flag=True, help="Take the table's own features and compute none from prices.")
 @click.option("--strict", is_flag=True, help="Refuse a table with any blemish instead of repairing and counting.")
 @click.option("--most-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True,
-              help="Largest share of rows that one kind of blemish may have.")  # fmt: skip
+              help="Largest share of rows that may be blemished.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a panel that is there, once the new one is complete.")
 @JSON
 def build(source: Path, out: Path, as_json: bool, **options: Any) -> None:
@@ -89,7 +91,9 @@ def baselines(panel: Path, tier_name: str, assignments: tuple[str, ...], as_json
 @click.argument("tier_name", metavar="TIER")
 @DATA
 @click.option("--run", "run_name", help="Name of the run; tier, seed and time without it.")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs lie.")
+@click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs lie."
+)
 @click.option("--resume", is_flag=True, help="Go on with the run named by --run from its last checkpoint.")
 @click.option("--batch-size", type=int, help="Stock-days of the effective batch: sets batch.days.")
 @click.option("--lr", type=float, help="Learning rate of every phase.")
@@ -154,7 +158,9 @@ def tiers(as_json: bool) -> None:
 
 
 def _tell(as_json: bool, report: dict[str, Any], text: str) -> None:
-    click.echo(json.dumps({key: value for key, value in report.items() if key != "text"}, default=str) if as_json else text)
+    click.echo(
+        json.dumps({key: value for key, value in report.items() if key != "text"}, default=str) if as_json else text
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

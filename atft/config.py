@@ -161,7 +161,9 @@ class Model(Settings):
     def _heads(self) -> Self:
         for name in ("attention_heads", "graph_heads"):
             if self.hidden_size % getattr(self, name):
-                raise ValueError(f"hidden_size = {self.hidden_size} is not a multiple of {name} = {getattr(self, name)}")
+                raise ValueError(
+                    f"hidden_size = {self.hidden_size} is not a multiple of {name} = {getattr(self, name)}"
+                )
         if list(self.quantiles) != sorted(set(self.quantiles)) or not self.quantiles:
             raise ValueError(f"quantiles = {self.quantiles} must rise strictly and not be empty")
         return self

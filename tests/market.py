@@ -8,7 +8,14 @@ from atft.blocks import EDGE_FEATURES, Blocks
 
 
 def random_blocks(
-    seed: int, *, blocks: int = 6, days: int = 2, stocks: int = 7, features: int = 5, window: int = 6, neighbours: int = 3
+    seed: int,
+    *,
+    blocks: int = 6,
+    days: int = 2,
+    stocks: int = 7,
+    features: int = 5,
+    window: int = 6,
+    neighbours: int = 3,
 ) -> Blocks:
     """Blocks with all that real ones have: absent stocks, unlabelled days, NaN features, a day without edges."""
     random = torch.Generator().manual_seed(seed)

@@ -1,0 +1,1 @@
+"""Data: tables, features, panels, graph, effective batches, and a synthetic market."""

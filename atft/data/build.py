@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atft.data import features, normalise, sources
 from atft.data.manifest import FeatureEntry, Manifest
-from atft.data.panel import CHUNK_DAYS, check_free, replacing, write_panel
+from atft.data.panel import CHUNK_DAYS, beside, check_free, write_panel
 from atft.data.roles import BARS, Roles, nearest
 from atft.errors import UseError
 
@@ -172,47 +172,68 @@ def choose(computed: bool | Sequence[str], checked: sources.Checked) -> tuple[li
     return names, left_out
 
 
+@dataclass(frozen=True)
+class _Own:
+    """Own features laid out by day in a scratch file, read (not mapped) so that memory holds what is asked for only."""
+
+    names: tuple[str, ...]
+    days: int
+    stocks: int
+    file: IO[bytes] | None
+
+    def read(self, place: int, first: int, last: int) -> NDArray[np.float32]:
+        """``[last - first, stocks]`` of one feature."""
+        assert self.file is not None
+        self.file.seek(4 * self.stocks * (place * self.days + first))
+        values = np.frombuffer(self.file.read(4 * self.stocks * (last - first)), np.float32)
+        return values.reshape(last - first, self.stocks)
+
+
 @contextlib.contextmanager
-def _own(out: Path, checked: sources.Checked, grid: Grid) -> Iterator[NDArray[np.float32]]:
-    """Own features ``[features, days, stocks]``, mapped from a scratch directory beside ``out``."""
-    shape = (len(checked.own_names), len(grid.days), len(grid.codes))
+def _own(out: Path, checked: sources.Checked, grid: Grid) -> Iterator[_Own]:
+    """The own features, in a scratch directory beside ``out``."""
+    days, stocks = len(grid.days), len(grid.codes)
     if not checked.own_names:
-        yield np.empty(shape, np.float32)
+        yield _Own((), days, stocks, None)
         return
-    with replacing(out.with_name(f"{out.name}.own"), False, keep=False) as folder:
-        scratch = folder / "own"
-        with scratch.open("wb") as file:
-            for name in checked.own_names:
-                values = np.full(shape[1] * shape[2], np.nan, np.float32)
-                values[grid.cells] = checked.own(name)
-                file.write(values.data)
-        yield np.memmap(scratch, np.float32, "r", shape=shape)
+    with beside(out) as folder, (folder / "own").open("w+b") as file:
+        for name in checked.own_names:
+            values = np.full(days * stocks, np.nan, np.float32)
+            values[grid.cells] = checked.own(name)
+            file.write(values.data)
+        yield _Own(checked.own_names, days, stocks, file)
 
 
 def _chunks(
     grid: Grid,
     names: Sequence[str],
-    own: NDArray[np.float32],
+    own: _Own,
     method: Callable[[normalise.Rows], normalise.Rows],
     tell: Progress,
 ) -> Iterator[NDArray[np.float32]]:
     """Normalised features ``[CHUNK_DAYS, stocks, features]``, chunk by chunk."""
     days, stocks, numbers = len(grid.days), len(grid.codes), grid.numbers()
-    present = np.isfinite(grid.columns["close"]).T
+    absent = ~np.isfinite(grid.columns["close"]).T
     at_once = max(1, (ROWS_AT_ONCE // stocks - features.HISTORY) // CHUNK_DAYS) * CHUNK_DAYS
+
+    def scaled(day: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        rows[:, absent[day]] = np.nan
+        return method(rows)
+
     with ThreadPoolExecutor() as pool:
         for first in range(0, days, at_once):
             tell("features", first / days)
             last = min(first + at_once, days)
-            made = np.empty((last - first, len(names) + len(own), stocks), np.float32)
+            made = np.empty((last - first, len(names) + len(own.names), stocks), np.float32)
             for place, (_, values) in enumerate(features.compute(grid.span(first, last), numbers, names)):
                 made[:, place] = values
-            made[:, len(names) :] = own[:, first:last].transpose(1, 0, 2)
-            made[~np.broadcast_to(present[first:last, None], made.shape)] = np.nan
+            for place in range(len(own.names)):
+                made[:, len(names) + place] = own.read(place, first, last)
             for start in range(0, last - first, CHUNK_DAYS):
                 block = made[start : start + CHUNK_DAYS]
                 chunk = np.empty((len(block), stocks, made.shape[1]), np.float32)
-                for day, scaled in enumerate(pool.map(method, block)):
-                    chunk[day] = scaled.T
+                numbered = range(first + start, first + start + len(block))
+                for place, rows in enumerate(pool.map(scaled, numbered, block)):
+                    chunk[place] = rows.T
                 yield chunk
     tell("features", 1.0)

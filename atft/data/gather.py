@@ -36,7 +36,7 @@ class Gatherer:
         self._panel, self._graph, self._window = panel, graph, window
         # A last stock that is never there stands for the padding: number -1 finds it without a special case.
         self._present = _with_padding(np.asarray(panel.present), False)
-        self._scorable = _scorable(self._present, window)
+        self._scorable = scorable_days(self._present, window)
         self.scorable = self._scorable[:, :-1]
         # Each unknown industry gets a number of its own, so that no two unknown ones are the same.
         industries = np.append(panel.industries, np.int32(-1))
@@ -163,7 +163,7 @@ def _with_padding(table: npt.NDArray[T], value: float | bool) -> npt.NDArray[T]:
     return np.pad(table, ((0, 0), (0, 1)), constant_values=value)
 
 
-def _scorable(present: npt.NDArray[np.bool_], window: config.Window) -> npt.NDArray[np.bool_]:
+def scorable_days(present: npt.NDArray[np.bool_], window: config.Window) -> npt.NDArray[np.bool_]:
     """True where a stock has a row on the day and enough rows in the window that ends there."""
     rows = np.cumsum(present, axis=0, dtype=np.int32)
     rows[window.days :] -= rows[: -window.days]

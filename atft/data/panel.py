@@ -305,23 +305,17 @@ def check_free(path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, overwrite: bool, keep: bool = True) -> Iterator[Path]:
-    """An empty directory beside ``path`` that takes its name when the body is done, and vanishes when it fails.
-
-    ``keep=False`` makes scratch room that vanishes in any case.
+def beside(path: Path) -> Iterator[Path]:
+    """An empty directory beside ``path`` that vanishes in the end, with all that is still in it.
 
     Raises:
-        UseError: ``path`` is taken, or the disk is full or not writable.
+        UseError: the disk is full or not writable.
     """
-    check_free(path, overwrite)
     folder: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        folder.chmod(0o755)
         yield folder
-        if keep:
-            _take_place(folder, path)
     except OSError as error:
         raise UseError(
             f"{path}: cannot be written: {error.strerror or error}. Nothing was left behind. "
@@ -332,21 +326,32 @@ def replacing(path: Path, overwrite: bool, keep: bool = True) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _take_place(folder: Path, path: Path) -> None:
-    """Rename ``folder`` to ``path``; an old panel is moved aside first and moved back if that fails."""
+@contextlib.contextmanager
+def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """An empty directory that takes the name ``path`` when the body is done, and vanishes when it fails.
+
+    Raises:
+        UseError: ``path`` is taken, or the disk is full or not writable.
+    """
+    check_free(path, overwrite)
+    with beside(path) as room:
+        folder = room / "panel"
+        folder.mkdir()
+        yield folder
+        _take_place(folder, path, room / "old")
+
+
+def _take_place(folder: Path, path: Path, aside: Path) -> None:
+    """Rename ``folder`` to ``path``; an old panel is moved aside first, and back if that fails."""
     if not path.exists():
         os.rename(folder, path)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+    os.rename(path, aside)
     try:
-        os.rename(path, aside / "panel")
-        try:
-            os.rename(folder, path)
-        except OSError:
-            os.rename(aside / "panel", path)
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(folder, path)
+    except OSError:
+        os.rename(aside, path)
+        raise
 
 
 def _check_room(path: Path, needed: int) -> None:

@@ -1,0 +1,1 @@
+"""Experiments: tiers, run directories, and the one look at the test period."""

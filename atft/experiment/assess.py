@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from atft.config import Tier
-from atft.data.gather import Gatherer
 from atft.data.labels import forward_returns, label_dates
 from atft.data.panel import Panel
 from atft.data.splits import Periods
@@ -27,6 +26,7 @@ SHUFFLES = 200
 SHUFFLE_SEED = 0
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Outcomes:
     scorable: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, panel: Panel, gatherer: Gatherer, tier: Tier, days: npt.NDArray[np.int64]) -> Outcomes:
+    def of(cls, panel: Panel, scorable: Bools, tier: Tier, days: npt.NDArray[np.int64]) -> Outcomes:
         """The outcomes of decisions on ``days``."""
         label = tier.label
-        ends = label_dates(panel.days, label.horizon, label.execution_lag)[days]
+        ends = panel.days[label_dates(panel.days, label.horizon, label.execution_lag)[days]]
         returns = forward_returns(panel.close, label.horizon, label.execution_lag)[days]
-        return cls(days, ends, returns, gatherer.scorable[days])
+        return cls(days, ends, returns, scorable[days])
 
     def valid(self, scores: Floats) -> npt.NDArray[np.bool_]:
         """What counts: scorable, scored and labelled."""
@@ -77,7 +77,7 @@ def assess(
     tier, panel = setup.tier, setup.panel
     trainer.load_best()
     parts = frozenset(list(trainer.phases.values())[-1].parts)
-    test = Outcomes.of(panel, setup.gatherer, tier, setup.periods.test)
+    test = Outcomes.of(panel, setup.gatherer.scorable, tier, setup.periods.test)
     scores = predict(
         setup.network, setup.gatherer, test.days, parts, device=setup.device,
         precision_context=setup.precision.autocast, progress=progress,
@@ -109,7 +109,7 @@ def assess(
             missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
             sampled_ic=_sampled_ic(setup, parts),
         ),
-        baselines=all_baselines(panel, setup.gatherer, setup.periods, tier, test, scores),
+        baselines=all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores),
         planted=planted(panel.path),
         runtime_seconds=seconds,
     )
@@ -123,10 +123,10 @@ def summarised(scores: Floats, outcomes: Outcomes, tier: Tier) -> TestSummary:
 
 
 def all_baselines(
-    panel: Panel, gatherer: Gatherer, periods: Periods, tier: Tier, test: Outcomes, scores: Floats
+    panel: Panel, scorable: Bools, periods: Periods, tier: Tier, test: Outcomes, scores: Floats
 ) -> result.Baselines:
     """Every baseline on the same days and stocks; the shuffled one permutes ``scores``."""
-    simple = simple_baselines(panel, gatherer, periods, tier, test)
+    simple = simple_baselines(panel, scorable, periods, tier, test)
     shuffled = summarise_shuffled(
         scores, test.returns, test.valid(scores), cost_bps=tier.label.cost_bps, seed=SHUFFLE_SEED, repeats=SHUFFLES,
         horizon=tier.label.horizon,
@@ -135,20 +135,26 @@ def all_baselines(
 
 
 def simple_baselines(
-    panel: Panel, gatherer: Gatherer, periods: Periods, tier: Tier, test: Outcomes
+    panel: Panel, scorable: Bools, periods: Periods, tier: Tier, test: Outcomes
 ) -> dict[str, result.Baseline]:
     """The baselines that need no model: reversal, ridge, equal weight."""
-    train = Outcomes.of(panel, gatherer, tier, periods.train)
+    train = Outcomes.of(panel, scorable, tier, periods.train)
     reversal = summarised(baselines.reversal(panel.close, test.days), test, tier)
     ridge_scores, fit = baselines.ridge(panel, train.labels(), test.days)
     equal = summarise_equal_weight(
-        test.returns, test.scorable & np.isfinite(test.returns), cost_bps=tier.label.cost_bps, horizon=tier.label.horizon
+        test.returns,
+        test.scorable & np.isfinite(test.returns),
+        cost_bps=tier.label.cost_bps,
+        horizon=tier.label.horizon,
     )
     return {
         "reversal": result_parts.baseline_part(reversal, test.dates),
         "ridge": result_parts.baseline_part(
-            summarised(ridge_scores, test, tier), test.dates,
-            penalty=fit.penalty, training_rows=fit.rows, filled_share=fit.filled_share,
+            summarised(ridge_scores, test, tier),
+            test.dates,
+            penalty=fit.penalty,
+            training_rows=fit.rows,
+            filled_share=fit.filled_share,
         ),  # fmt: skip
         "equal_weight": result_parts.baseline_part(equal, test.dates),
     }

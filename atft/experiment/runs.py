@@ -85,7 +85,8 @@ def create(root: Path, name: str | None, resolved: Resolved, panel: Path, panel_
         "panel_sha256": panel_sha256,
         "command": command,
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "versions": {"atft": __version__, "python": sys.version.split()[0]} | {each: version(each) for each in PACKAGES},
+        "versions": {"atft": __version__, "python": sys.version.split()[0]}
+        | {each: version(each) for each in PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
     }
     write_atomically(path / "config.json", lambda file: _dump(file, described))
@@ -103,7 +104,9 @@ def open_run(path: Path) -> Run:
         tier = Tier.model_validate(described["tier"])
         return Run(path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"])
     except FileNotFoundError:
-        raise UseError(f"{path}: no run there (it has no config.json). Mend: name a directory that `atft train` made.") from None
+        raise UseError(
+            f"{path}: no run there (it has no config.json). Mend: name a directory that `atft train` made."
+        ) from None
     except (OSError, KeyError, ValueError, ValidationError) as error:
         raise UseError(f"{path}/config.json: cannot be read: {error}") from None
 

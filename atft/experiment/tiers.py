@@ -62,9 +62,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in directory().glob("*.yaml"))
 
 
-def resolve(
-    name: str, *, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
-) -> Resolved:
+def resolve(name: str, *, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Resolved:
     """The tier ``name``, a shipped one or a YAML file, with flags and environment applied.
 
     Args:
@@ -103,7 +101,9 @@ def _files(name: str) -> list[tuple[str, dict[str, Any]]]:
     while wanted is not None:
         path = Path(wanted) if wanted.endswith((".yaml", ".yml")) else directory() / f"{wanted}.yaml"
         if path.stem in seen:
-            raise UseError(f"tier {name}: extends itself ({' → '.join([*seen, path.stem])}). Mend: remove one `extends`.")
+            raise UseError(
+                f"tier {name}: extends itself ({' → '.join([*seen, path.stem])}). Mend: remove one `extends`."
+            )
         seen.append(path.stem)
         layer = _read(path, wanted)
         wanted = layer.pop("extends", None)
@@ -118,7 +118,9 @@ def _read(path: Path, wanted: str) -> dict[str, Any]:
     except FileNotFoundError:
         near = difflib.get_close_matches(wanted, names(), n=1)
         hint = f" Nearest: {near[0]}." if near else ""
-        raise UseError(f"no tier named {wanted!r}.{hint} There are: {', '.join(names())}; or give a .yaml file.") from None
+        raise UseError(
+            f"no tier named {wanted!r}.{hint} There are: {', '.join(names())}; or give a .yaml file."
+        ) from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UseError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(layer, dict):
@@ -187,7 +189,9 @@ def _days_of_batch(values: Mapping[str, Any], size: Any, source: str) -> int:
     return days
 
 
-def _lay(values: dict[str, Any], provenance: dict[str, str], layer: Mapping[str, Any], source: str, path: str = "") -> None:
+def _lay(
+    values: dict[str, Any], provenance: dict[str, str], layer: Mapping[str, Any], source: str, path: str = ""
+) -> None:
     """Lay ``layer`` over ``values`` and record where each value came from."""
     for key, value in layer.items():
         here = f"{path}{key}"
@@ -205,7 +209,9 @@ def _validated(name: str, values: dict[str, Any], provenance: Mapping[str, str])
         return Tier.model_validate(values)
     except ValidationError as error:
         lines = [_explain(problem, provenance) for problem in error.errors()]
-        raise UseError(f"tier {name} is refused, {len(lines)} problem(s):\n" + "\n".join(f"  {line}" for line in lines)) from None
+        raise UseError(
+            f"tier {name} is refused, {len(lines)} problem(s):\n" + "\n".join(f"  {line}" for line in lines)
+        ) from None
 
 
 def _explain(problem: Any, provenance: Mapping[str, str]) -> str:

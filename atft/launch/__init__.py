@@ -1,0 +1,1 @@
+"""What starts things: on this machine, so far."""

@@ -11,8 +11,7 @@ from typing import Any
 
 from atft.config import Tier
 from atft.data.build import build
-from atft.data.gather import Gatherer
-from atft.data.graph import TrailingGraph
+from atft.data.gather import scorable_days
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.splits import decision_days
@@ -78,15 +77,22 @@ def run_baselines(tier: Tier, panel_path: Path) -> dict[str, Any]:
     """The baselines that need no model, on the tier's test period."""
     panel = Panel.open(panel_path)
     periods = decision_days(panel.days, tier.split, tier.label)
-    gatherer = Gatherer(panel, TrailingGraph.empty(panel), tier.window, tier.label)
-    test = Outcomes.of(panel, gatherer, tier, periods.test)
-    found = simple_baselines(panel, gatherer, periods, tier, test)
+    scorable = scorable_days(panel.present, tier.window)
+    test = Outcomes.of(panel, scorable, tier, periods.test)
+    found = simple_baselines(panel, scorable, periods, tier, test)
     plain = {name: each.model_dump(mode="json", exclude={"series"}) for name, each in found.items()}
     return {"panel": str(panel_path), "baselines": plain, "text": texts.of_baselines(found, test.dates)}
 
 
 def train_run(
-    resolved: Resolved, data: Path | None, *, runs_root: Path, name: str | None, resume: bool, quiet: bool, command: list[str]
+    resolved: Resolved,
+    data: Path | None,
+    *,
+    runs_root: Path,
+    name: str | None,
+    resume: bool,
+    quiet: bool,
+    command: list[str],
 ) -> dict[str, Any]:
     """Train a tier through all its phases, evaluate it once, and write result and report.
 
@@ -99,7 +105,9 @@ def train_run(
         setup = prepare(run.tier, Panel.open(run.panel))
     else:
         if data is None:
-            raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
+            raise UseError(
+                "--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel."
+            )
         setup = prepare(resolved.tier, Panel.open(data))
         run = runs.create(runs_root, name, resolved, data, setup.panel.sha256, command)
     with progress(quiet) as screen:
@@ -183,4 +191,3 @@ def report_run(path: Path, out: Path | None) -> Path:
 def _told(run: Run, found: result.Result, report: Path) -> dict[str, Any]:
     told = {"run": str(run.path), "result": str(run.result), "report": str(report)}
     return told | {"test": found.test.model_dump(mode="json", exclude={"series"}), "text": texts.of_result(found, told)}
-

@@ -59,14 +59,22 @@ def of_baselines(found: Mapping[str, Baseline], dates: npt.NDArray[np.datetime64
 
 def of_result(found: Result, places: Mapping[str, str]) -> str:
     """The verdict, the figures and where to find the rest."""
-    rows = {f"model ({found.tier})": found.test, **{name: getattr(found.baselines, name) for name in found.baselines.model_fields_set}}
-    verdicts = [f"  {sentence}" for sentence in verdict(found.model_dump(mode="json"), [each.note for each in found.divergences])]
+    rows = {
+        f"model ({found.tier})": found.test,
+        **{name: getattr(found.baselines, name) for name in found.baselines.model_fields_set},
+    }
+    verdicts = [
+        f"  {sentence}"
+        for sentence in verdict(found.model_dump(mode="json"), [each.note for each in found.divergences])
+    ]
     where = [f"{name}: {places[name]}" for name in ("result", "report")]
     return "\n".join(["", *verdicts, "", *_table(rows), "", *where])
 
 
 def _table(rows: Mapping[str, Statistics]) -> list[str]:
-    lines = [f"{'':20} {'IC':>8} {'ICIR':>7} {'rank IC':>8} {'Sharpe/year':>12} {'95 % interval':>18} {'net':>8} {'turnover':>9}"]
+    lines = [
+        f"{'':20} {'IC':>8} {'ICIR':>7} {'rank IC':>8} {'Sharpe/year':>12} {'95 % interval':>18} {'net':>8} {'turnover':>9}"
+    ]
     for name, each in rows.items():
         low, high = each.sharpe_annual_ci95 or (None, None)
         interval = f"{_text(low, 2)} .. {_text(high, 2)}"

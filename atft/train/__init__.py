@@ -1,0 +1,1 @@
+"""Training: the exact step, phases, checkpoints."""

@@ -30,7 +30,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     except Exception as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"{path}: cannot be written: {error}. Mend: free space there, or name another run directory.") from error
+        raise RunError(
+            f"{path}: cannot be written: {error}. Mend: free space there, or name another run directory."
+        ) from error
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -47,7 +49,9 @@ def load_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise UseError(f"{path}: there is no checkpoint to go on from. Mend: start a new run without --resume.") from None
+        raise UseError(
+            f"{path}: there is no checkpoint to go on from. Mend: start a new run without --resume."
+        ) from None
     except Exception as error:
         raise UseError(f"{path}: the checkpoint is damaged ({type(error).__name__}). Mend: start a new run.") from error
     if state.get("version") != VERSION:

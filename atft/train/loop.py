@@ -115,12 +115,13 @@ class Trainer:
                     self.save()
 
     def _step(self, prepared: Prepared, name: str, phase: Phase, parts: frozenset[str]) -> None:
-        started = time.perf_counter()
+        # What is waited for before the step is not in its time; what is gathered on demand within it is.
+        started = time.perf_counter() - prepared.wait_seconds
         progress, per_epoch = self.progress, self.setup.tier.steps_per_epoch
         rate = learning_rate(phase, progress.epoch * per_epoch + progress.step_in_epoch, phase.epochs * per_epoch)
         outcome = self._gradient(prepared, name, parts)
         norm = self._update(rate, parts)
-        seconds = time.perf_counter() - started + prepared.wait_seconds
+        seconds = time.perf_counter() - started
         progress.step += 1
         progress.step_in_epoch += 1
         progress.loss_sum += outcome.loss
@@ -152,7 +153,9 @@ class Trainer:
                 if self.setup.precision.scaled and self.scale.overflow():
                     self.progress.overflows += 1
                     continue
-                raise RunError(f"step {prepared.step + 1}, phase {name}: {error}. The run stops; nothing is skipped.") from error
+                raise RunError(
+                    f"step {prepared.step + 1}, phase {name}: {error}. The run stops; nothing is skipped."
+                ) from error
             except (ReplayError, ValueError) as error:
                 raise RunError(f"step {prepared.step + 1}, phase {name}: {error}.") from error
             self.scale.success()
@@ -171,7 +174,10 @@ class Trainer:
         )
         self.progress.micro_batch_blocks = per
         self.progress.kept_graphs = partition.kept_graphs(
-            tier.runtime.kept_graphs, micro_batches=-(-blocks // per), micro_batch_bytes=per * block_bytes, free_bytes=free
+            tier.runtime.kept_graphs,
+            micro_batches=-(-blocks // per),
+            micro_batch_bytes=per * block_bytes,
+            free_bytes=free,
         )
 
     def _update(self, rate: float, parts: frozenset[str]) -> float:
@@ -201,7 +207,9 @@ class Trainer:
         self.events.write("epoch", phase=name, best=best, **epoch.model_dump())
         self._warn_of_divergence(record)
         if best:
-            record.expected_batch_sharpe_std = expected_std(found.table, self.setup.step.mix, tier.batch.days, tier.seed)
+            record.expected_batch_sharpe_std = expected_std(
+                found.table, self.setup.step.mix, tier.batch.days, tier.seed
+            )
         self.save()
 
     def _keep_if_best(self, record: PhaseRecord, found: Validation) -> bool:

@@ -137,4 +137,3 @@ def row_settings(tier: Tier) -> RowSettings:
         with_rank_ic=tier.objective.weights.rank_ic > 0,
         with_quantiles=tier.objective.weights.quantile > 0,
     )
-

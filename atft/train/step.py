@@ -174,7 +174,9 @@ def _same_rows(before: Tensor, after: Tensor, number: int) -> None:
     scale = before.abs().amax(0).clamp_min(1e-9)
     difference = ((before - after).abs() / scale).max()
     if difference > 1e-2:
-        raise ReplayError(f"micro-batch {number}: its rows differ by {float(difference):.1e} of their size on the second pass")
+        raise ReplayError(
+            f"micro-batch {number}: its rows differ by {float(difference):.1e} of their size on the second pass"
+        )
 
 
 class _Clock:

@@ -50,7 +50,11 @@ def validate(setup: Setup, parts: frozenset[str]) -> Validation:
     mix = setup.step.mix
     label = setup.tier.label
     scores = predict(
-        setup.network, setup.gatherer, days, parts, device=setup.device,
+        setup.network,
+        setup.gatherer,
+        days,
+        parts,
+        device=setup.device,
         precision_context=setup.precision.autocast,
     )
     returns = forward_returns(setup.panel.close, label.horizon, label.execution_lag)[days]
@@ -73,7 +77,8 @@ def sampled_table(setup: Setup, parts: frozenset[str], sampler: BlockSampler) ->
     numbers = np.arange(len(plan.first_days))
     runs = [slice(first, first + BLOCKS_AT_ONCE) for first in range(0, len(numbers), BLOCKS_AT_ONCE)]
     micro_batches = (
-        (lambda run=run: gatherer.blocks(plan.first_days[run], plan.stocks[run], numbers[run], block_days)) for run in runs
+        (lambda run=run: gatherer.blocks(plan.first_days[run], plan.stocks[run], numbers[run], block_days))
+        for run in runs
     )
     return setup.step.evaluate(micro_batches, parts)
 

@@ -98,6 +98,8 @@ def test_what_runs_on_a_bare_gpu_image_imports_torch_only(path: Path) -> None:
 
 
 def test_the_command_line_loads_no_heavy_module() -> None:
-    code = "import sys, atft.cli; print(*(set(sys.modules) & {'torch', 'polars', 'numpy', 'pydantic', 'rich', 'scipy'}))"
+    code = (
+        "import sys, atft.cli; print(*(set(sys.modules) & {'torch', 'polars', 'numpy', 'pydantic', 'rich', 'scipy'}))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert loaded == []

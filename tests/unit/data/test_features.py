@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import statsmodels.api as sm
 from scipy import stats
@@ -245,8 +246,6 @@ def test_a_price_that_never_moves_has_no_volatility_and_no_band():
 
 @pytest.mark.parametrize("days", [1, 2, 3, 5, 7, 14, 20, 26, 51, 60])
 def test_windows_fold_the_days_that_they_should(days):
-    import polars as pl
-
     x = np.random.default_rng(0).normal(size=100)
     x[[3, 50, 51]] = np.nan
     frame = pl.DataFrame({"x": pl.Series(x, nan_to_null=True)})
@@ -271,3 +270,23 @@ def test_features_whose_inputs_are_missing_are_named():
 
 def test_the_guide_is_what_the_code_says():
     assert GUIDE.read_text(encoding="utf-8") == features.render(), "make it again: python -m atft.data.features"
+
+
+def test_a_mean_over_stocks_has_the_same_bits_in_any_order_and_beside_absent_stocks():
+    random = np.random.default_rng(0)
+    values = random.normal(0, 0.02, 4001)
+    frames = [
+        pl.DataFrame({"x": values}),
+        pl.DataFrame({"x": random.permutation(values)}),
+        pl.DataFrame({"x": pl.Series(np.insert(values, 7, np.nan), nan_to_null=True)}),
+    ]
+    found = set()
+    for frame in frames:
+        made = frame.with_columns(pl.lit(0).alias("day"))
+        wanted = windows.mean_over(pl.col("x"), pl.col("day"))
+        for step, expression in windows.STEPS.items():
+            if set(expression.meta.root_names()) <= set(made.columns):
+                made = made.with_columns(expression.alias(step))
+        found.add(made.select(wanted.alias("mean"))["mean"][0])
+    assert len(found) == 1
+    assert found.pop() == pytest.approx(values.mean(), abs=1e-11)

@@ -29,14 +29,24 @@ def test_tiers_are_those_of_the_original_experiment(
     name: str, hidden: int, days: int, stocks: int, mode: str, steps: int
 ) -> None:
     found = tier(name).tier
-    assert (found.model.hidden_size, found.batch.days, found.batch.stocks_per_day, found.mode) == (hidden, days, stocks, mode)
+    assert (found.model.hidden_size, found.batch.days, found.batch.stocks_per_day, found.mode) == (
+        hidden,
+        days,
+        stocks,
+        mode,
+    )
     assert found.batch.block_days == 4
     assert found.steps_per_epoch == steps
     assert [phase.epochs for phase in found.phases.values()] == [5, 10, 8, 6]
     assert {phase.learning_rate for phase in found.phases.values()} == {2e-4}
     weights = found.objective.weights
     assert (weights.sharpe, weights.rank_ic, weights.cs_ic) == (1, 0, 0)
-    assert (found.objective.sharpe_kind, found.precision, found.max_epochs, found.window.days) == ("pooled", "16-mixed", 30, 20)
+    assert (found.objective.sharpe_kind, found.precision, found.max_epochs, found.window.days) == (
+        "pooled",
+        "16-mixed",
+        30,
+        20,
+    )
 
 
 def test_every_tier_sees_equal_data_in_an_epoch() -> None:

@@ -59,7 +59,9 @@ def test_constant_scores_take_no_position_and_pass_no_gradient() -> None:
 def test_rows_equal_a_plain_loop_over_days() -> None:
     scores, blocks = make(2)
     rows = rows_of(scores, blocks)
-    for number, (s, r, v) in enumerate(zip(scores.flatten(0, 1), blocks.returns.flatten(0, 1), blocks.valid.flatten(0, 1))):
+    for number, (s, r, v) in enumerate(
+        zip(scores.flatten(0, 1), blocks.returns.flatten(0, 1), blocks.valid.flatten(0, 1))
+    ):
         s, r = s[v].numpy(), r[v].numpy()
         weights = (s - s.mean()) / np.abs(s - s.mean()).sum()
         x = len(s) * weights * r

@@ -52,7 +52,9 @@ def micro(blocks: Blocks, per: int) -> list[partial[Blocks]]:
     return [partial(cut, blocks, first, last) for first, last in cuts(len(blocks.numbers), per)]
 
 
-def of_oracle(step: ExactStep, blocks: Blocks, keys: RandomKeys, oracle: dict[str, object]) -> tuple[float, torch.Tensor]:
+def of_oracle(
+    step: ExactStep, blocks: Blocks, keys: RandomKeys, oracle: dict[str, object]
+) -> tuple[float, torch.Tensor]:
     network = step.network.double()
     network.zero_grad(set_to_none=True)
     loss = loss_in_one_piece(network, blocks, ALL, keys, **oracle)  # type: ignore[arg-type]
