@@ -123,7 +123,8 @@ class Split(Settings):
     def _order(self) -> Self:
         if not self.train.last < self.validate_.first <= self.validate_.last < self.test.first:
             raise ValueError(
-                f"train ({self.train.first}..{self.train.last}), validate ({self.validate_.first}..{self.validate_.last}) "
+                f"train ({self.train.first}..{self.train.last}), "
+                f"validate ({self.validate_.first}..{self.validate_.last}) "
                 f"and test ({self.test.first}..{self.test.last}) must follow one another without overlap"
             )
         return self
@@ -303,7 +304,7 @@ class Tier(Settings):
         if self.model.san_slices > self.window.days:
             yield f"model.san_slices = {self.model.san_slices} exceeds window.days = {self.window.days}"
         if self.model.fan_frequencies > self.window.days // 2:
-            yield f"model.fan_frequencies = {self.model.fan_frequencies} exceeds half of window.days = {self.window.days}"
+            yield f"model.fan_frequencies = {self.model.fan_frequencies} exceeds half of {self.window.days} window.days"
         if not any(phase.epochs for phase in self.phases.values()):
             yield "phases: no phase has an epoch"
 

@@ -155,7 +155,7 @@ def simple_baselines(
             penalty=fit.penalty,
             training_rows=fit.rows,
             filled_share=fit.filled_share,
-        ),  # fmt: skip
+        ),
         "equal_weight": result_parts.baseline_part(equal, test.dates),
     }
 

@@ -149,7 +149,8 @@ def _announce(events: EventLog, run: Run, trainer: Trainer) -> None:
         "run_started", run=run.path.name, tier=tier.name, seed=tier.seed, parameters=setup.parameters, world_size=1,
         effective_batch={**batch.model_dump(), "samples": batch.samples}, precision_asked=tier.precision,
         precision=setup.precision.name, device=setup.device.type, threads=setup.threads,
-        loader_workers=tier.runtime.loader_workers, steps_per_epoch=tier.steps_per_epoch, total_steps=trainer.total_steps,
+        loader_workers=tier.runtime.loader_workers, steps_per_epoch=tier.steps_per_epoch,
+        total_steps=trainer.total_steps,
         phases=[{"name": name, **phase.model_dump()} for name, phase in trainer.phases.items()],
     )  # fmt: skip
 

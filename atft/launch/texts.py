@@ -26,7 +26,8 @@ def validated(model: type[M], options: Mapping[str, Any]) -> M:
         return model.model_validate(dict(options))
     except ValidationError as error:
         told = [
-            f"--{'.'.join(map(str, each['loc'])).replace('_', '-')} = {each['input']!r}: {each['msg'].removeprefix('Value error, ')}"
+            f"--{'.'.join(map(str, each['loc'])).replace('_', '-')} = {each['input']!r}: "
+            + each["msg"].removeprefix("Value error, ")
             for each in error.errors()
         ]
         raise UseError("; ".join(told) + ".") from None
@@ -73,14 +74,16 @@ def of_result(found: Result, places: Mapping[str, str]) -> str:
 
 def _table(rows: Mapping[str, Statistics]) -> list[str]:
     lines = [
-        f"{'':20} {'IC':>8} {'ICIR':>7} {'rank IC':>8} {'Sharpe/year':>12} {'95 % interval':>18} {'net':>8} {'turnover':>9}"
+        f"{'':20} {'IC':>8} {'ICIR':>7} {'rank IC':>8} {'Sharpe/year':>12} "
+        f"{'95 % interval':>18} {'net':>8} {'turnover':>9}"
     ]
     for name, each in rows.items():
         low, high = each.sharpe_annual_ci95 or (None, None)
         interval = f"{_text(low, 2)} .. {_text(high, 2)}"
         lines.append(
             f"{name.replace('_', ' '):20} {_text(each.ic, 4):>8} {_text(each.icir, 3):>7} {_text(each.rank_ic, 4):>8} "
-            f"{_text(each.sharpe_annual, 2):>12} {interval:>18} {_text(each.sharpe_net_annual, 2):>8} {_text(each.turnover, 2):>9}"
+            f"{_text(each.sharpe_annual, 2):>12} {interval:>18} "
+            f"{_text(each.sharpe_net_annual, 2):>8} {_text(each.turnover, 2):>9}"
         )
     return lines
 

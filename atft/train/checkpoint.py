@@ -72,7 +72,8 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         UseError: missing or damaged.
     """
     try:
-        return load_file(path)
+        weights: dict[str, torch.Tensor] = load_file(path)
+        return weights
     except FileNotFoundError:
         raise UseError(f"{path}: no such weights. Mend: train the run to the end of its phase first.") from None
     except Exception as error:

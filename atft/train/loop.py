@@ -226,8 +226,8 @@ class Trainer:
         since = divergence(losses, metrics) if len(losses) == len(metrics) else None
         if since is not None:
             text = (
-                f"phase {record.name}: since epoch {since + 1} the training loss improves while the validation Sharpe falls "
-                f"({metrics[since]:.3f} to {metrics[-1]:.3f} a day)"
+                f"phase {record.name}: since epoch {since + 1} the training loss improves while the "
+                f"validation Sharpe falls ({metrics[since]:.3f} to {metrics[-1]:.3f} a day)"
             )
             self.progress.divergences.append(
                 DivergenceRecord(phase=record.name, first_epoch=since + 1, last_epoch=len(losses), note=text)
@@ -259,7 +259,8 @@ class Trainer:
             if state[name] != now:
                 raise UseError(
                     f"{self.folder.parent}: cannot go on, its {name} differs from this one "
-                    f"({state[name][:12]} there, {now[:12]} here). Mend: resume with the same tier and panel, or start a new run."
+                    f"({state[name][:12]} there, {now[:12]} here). "
+                    "Mend: resume with the same tier and panel, or start a new run."
                 )
         self.progress = Progress.model_validate(state["progress"])
         self.setup.network.load_state_dict(state["network"])

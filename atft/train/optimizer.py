@@ -17,7 +17,8 @@ def build(parameters: Iterable[nn.Parameter], settings: config.Optimizer) -> tor
 
     Source: Loshchilov and Hutter (2019), "Decoupled weight decay regularization".
     """
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for parameter in parameters:
         (decayed if parameter.ndim >= 2 else plain).append(parameter)
     groups = [

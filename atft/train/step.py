@@ -115,7 +115,7 @@ class ExactStep:
                 _same_rows(row, again.detach(), number)
                 row = again
                 clock.lap("recompute")
-            row.backward(gradient)
+            torch.autograd.backward(row, gradient)
             del row
             clock.lap("backward")
         self._finish(parameters, loss_scale)
@@ -149,7 +149,7 @@ class ExactStep:
         _check_finite((("the loss", loss),))
         (gradient,) = torch.autograd.grad(loss, table)
         named = {name: float(value.detach()) for name, value in statistics.items()}
-        return table.detach(), float(loss.detach()), named, gradient.split([row.shape[0] for row in rows])
+        return table.detach(), float(loss.detach()), named, torch.split(gradient, [row.shape[0] for row in rows])
 
     def _finish(self, parameters: Sequence[nn.Parameter], loss_scale: float) -> None:
         for parameter in parameters:

@@ -123,8 +123,11 @@ def test_safe_mode_by_the_old_name_is_refused_with_the_mend() -> None:
         tier("tier1", environ={"FORCE_SINGLE_PROCESS": "1"})
 
 
-@pytest.mark.parametrize("path", ["seed", "mode", "label", "split", "batch.days", "model.hidden_size", "objective.weights.sharpe",
-                                  "phases.gat.epochs", "phases.gat.learning_rate"])  # fmt: skip
+CRITICAL = ["seed", "mode", "label", "split", "batch.days", "model.hidden_size", "objective.weights.sharpe"]
+CRITICAL += ["phases.gat.epochs", "phases.gat.learning_rate"]
+
+
+@pytest.mark.parametrize("path", CRITICAL)
 def test_a_critical_value_has_no_default(path: str, tmp_path: Path) -> None:
     values = yaml.safe_load((directory() / "tier1.yaml").read_text())
     group = values

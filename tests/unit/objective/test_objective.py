@@ -181,7 +181,7 @@ def test_each_weight_alone_trains_its_own_statistic() -> None:
 def test_too_few_days_for_a_portfolio_sharpe_are_refused() -> None:
     scores, blocks = make(11, blocks=1, days=7)
     table = day_rows(scores, torch.zeros(1, 7, 9, 1, 3), blocks, SETTINGS)
-    with pytest.raises(ValueError, match="only 7 .* needs 8"):
+    with pytest.raises(ValueError, match=r"only 7 .* needs 8"):
         Mix("portfolio", 1, 0, 0, 0).parts(table)
 
 
