@@ -135,9 +135,12 @@ def _train(run: Run, setup: Setup, screen: Screen, *, resume: bool) -> dict[str,
     with EventLog(run.events) as events:
         events.subscribe(screen)
         trainer = Trainer(setup, run.path, events)
+        if resume:
+            trainer.resume()  # before anything is written: a checkpoint that is refused leaves the run as it is
+            started -= trainer.progress.train_seconds
         _announce(events, run, trainer)
         if resume:
-            trainer.resume()
+            events.write("resumed", step=trainer.progress.step)
         trainer.run()
         return _finish(run, trainer, events, started)
 
@@ -157,8 +160,7 @@ def _announce(events: EventLog, run: Run, trainer: Trainer) -> None:
 
 def _finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> dict[str, Any]:
     events.write("evaluation_started", days=len(trainer.setup.periods.test))
-    seconds = trainer.progress.train_seconds + time.monotonic() - started
-    found = assess(trainer, run.path.name, seconds=seconds)
+    found = assess(trainer, run.path.name, seconds=time.monotonic() - started)
     result.write(run.result, found)
     events.write("evaluation_finished", sharpe_annual=found.test.sharpe_annual, ic=found.test.ic)
     report = write_report(run.path)
@@ -181,7 +183,7 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
                 f"run {path}: is not trained to its end (phase {trainer.progress.phase + 1} of {len(trainer.phases)}). "
                 f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
             )
-        return _finish(run, trainer, events, time.monotonic())
+        return _finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds)
 
 
 def report_run(path: Path, out: Path | None) -> Path:

@@ -20,7 +20,7 @@ from atft.train.phases import divergence, learning_rate
 from atft.train.precision import LossScale
 from atft.train.progress import DivergenceRecord, EpochRecord, PhaseRecord, Progress
 from atft.train.setup import Setup
-from atft.train.step import NonFiniteError, ReplayError, StepOutcome
+from atft.train.step import GradientOverflowError, NonFiniteError, ReplayError, StepOutcome
 from atft.train.validation import Validation, expected_std, validate
 
 SAVE_SECONDS = 60.0
@@ -150,8 +150,8 @@ class Trainer:
                     micro_batches, parts, keys, kept_graphs=self.progress.kept_graphs, loss_scale=self.scale.value
                 )
             except NonFiniteError as error:
-                if self.setup.precision.scaled and self.scale.overflow():
-                    self.progress.overflows += 1
+                overflow = self.setup.precision.scaled and isinstance(error, GradientOverflowError)
+                if overflow and self.scale.overflow():
                     continue
                 raise RunError(
                     f"step {prepared.step + 1}, phase {name}: {error}. The run stops; nothing is skipped."
@@ -269,4 +269,3 @@ class Trainer:
             phase = list(self.phases.values())[self.progress.phase]
             self._optimizer = self._new_optimizer(frozenset(phase.parts))
             self._optimizer.load_state_dict(state["optimizer"])
-        self.events.write("resumed", step=self.progress.step)

@@ -68,7 +68,6 @@ class Progress(BaseModel):
     samples: int = 0
     train_seconds: float = 0.0
     data_seconds: float = 0.0
-    overflows: int = 0
     micro_batch_blocks: int = 0
     kept_graphs: int = 0
     phases: list[PhaseRecord] = []

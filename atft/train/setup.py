@@ -95,13 +95,20 @@ def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] 
         graph=graph,
         gatherer=gatherer,
         periods=periods,
-        sampler=BlockSampler(periods.train, graph, gatherer.scorable, tier.batch, tier.seed),
+        sampler=BlockSampler(
+            _decidable(periods.train, gatherer.scorable), graph, gatherer.scorable, tier.batch, tier.seed
+        ),
         network=network,
         step=ExactStep(network, mix(tier.objective), row_settings(tier), number_format.autocast, device),
         precision=number_format,
         device=device,
         threads=torch.get_num_threads(),
     )
+
+
+def _decidable(days: np.ndarray, scorable: np.ndarray) -> np.ndarray:
+    """Days with a cross-section: on the first days of a calendar no stock has the history that its window needs."""
+    return days[scorable[days].sum(axis=1) >= 2]
 
 
 def use_machine(runtime: config.Runtime) -> None:

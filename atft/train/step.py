@@ -30,6 +30,10 @@ class NonFiniteError(ArithmeticError):
     """A loss or gradient is not finite; the message names the first offending tensor."""
 
 
+class GradientOverflowError(NonFiniteError):
+    """The loss is finite and its gradient is not: in float16 a lower loss scale may mend it."""
+
+
 class ReplayError(RuntimeError):
     """A micro-batch that ran again gave other rows than before, so that its gradient would be another's."""
 
@@ -94,7 +98,7 @@ class ExactStep:
             loss_scale: factor that the backward pass carries (float16); the gradients left are without it.
 
         Raises:
-            NonFiniteError: the loss or a gradient is not finite.
+            NonFiniteError: the loss is not finite; ``GradientOverflowError``: its gradient is not.
             ReplayError: a second pass gave other rows than the first.
             ValueError: too few days count.
         """
@@ -159,14 +163,15 @@ class ExactStep:
                 parameter.grad.div_(loss_scale)
         total = torch.stack([parameter.grad.norm() for parameter in parameters if parameter.grad is not None]).sum()
         if not torch.isfinite(total):
-            _check_finite((f"the gradient of {name}", p.grad) for name, p in self.network.named_parameters())
+            gradients = ((f"the gradient of {name}", p.grad) for name, p in self.network.named_parameters())
+            _check_finite(gradients, GradientOverflowError)
 
 
-def _check_finite(named: Iterable[tuple[str, Tensor | None]]) -> None:
+def _check_finite(named: Iterable[tuple[str, Tensor | None]], error: type[NonFiniteError] = NonFiniteError) -> None:
     for name, tensor in named:
         if tensor is not None and not torch.isfinite(tensor).all():
             bad = int((~torch.isfinite(tensor)).sum())
-            raise NonFiniteError(f"{name}: {bad} of {tensor.numel()} values are not finite")
+            raise error(f"{name}: {bad} of {tensor.numel()} values are not finite")
 
 
 def _same_rows(before: Tensor, after: Tensor, number: int) -> None:
