@@ -176,8 +176,11 @@ def _guarded(command: Callable[[], Any], given: list[str]) -> int:
         return 0
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as asked:
+        asked.show()
+        return 2
     except click.ClickException as error:
-        error.show()
+        _complain(_misuse(error), given)
         return 2
     except (click.Abort, KeyboardInterrupt):
         _complain("interrupted; a training run goes on from its last checkpoint with --run NAME --resume.", given)
@@ -192,6 +195,12 @@ def _guarded(command: Callable[[], Any], given: list[str]) -> int:
             traceback.print_exc()
         _complain(f"unexpected {type(error).__name__}: {error} (atft --debug … shows where).", given)
         return 1
+
+
+def _misuse(error: click.ClickException) -> str:
+    """A wrong command line in the words of all other errors."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    return f"{message} Mend: `{context.command_path} --help` shows what it takes." if context else message
 
 
 def _complain(message: str, given: list[str]) -> None:

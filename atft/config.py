@@ -227,8 +227,6 @@ class Runtime(Settings):
     """Threads that prepare batches ahead; used up to the number of processors. 0: none."""
     deterministic: bool
     """Use deterministic algorithms where the device has several."""
-    compile: bool
-    """Compile the network with torch.compile."""
     micro_batch_blocks: Positive | Literal["auto"]
     """Blocks in one forward pass; auto takes the most that fit."""
     kept_graphs: Annotated[int, Field(ge=0)] | Literal["auto"]
@@ -241,7 +239,6 @@ MODES: dict[Mode, dict[str, Any]] = {
     "safe": {
         "loader_workers": 0,
         "deterministic": True,
-        "compile": False,
         "micro_batch_blocks": "auto",
         "kept_graphs": "auto",
         "threads": 0,
@@ -249,7 +246,6 @@ MODES: dict[Mode, dict[str, Any]] = {
     "optimized": {
         "loader_workers": 8,
         "deterministic": False,
-        "compile": False,
         "micro_batch_blocks": "auto",
         "kept_graphs": "auto",
         "threads": 0,
@@ -295,12 +291,17 @@ class Tier(Settings):
 
     def _problems(self) -> Iterator[str]:
         if self.epoch_stock_days % self.batch.samples:
+            whole = max(1, round(self.epoch_stock_days / self.batch.samples)) * self.batch.samples
             yield (
                 f"epoch_stock_days = {self.epoch_stock_days} is not a whole number of effective batches "
-                f"of {self.batch.samples} stock-days"
+                f"of {self.batch.samples} stock-days; mend: epoch_stock_days = {whole}"
             )
         if self.objective.sharpe_kind == "portfolio" and self.objective.weights.sharpe and self.batch.days < 8:
             yield f"batch.days = {self.batch.days}: a portfolio Sharpe ratio needs at least 8 days"
+        if self.objective.sharpe_kind == "pooled" and self.objective.turnover_cost_bps:
+            yield "objective.turnover_cost_bps: only a portfolio pays for its turnover; sharpe_kind is pooled"
+        if self.objective.weights.quantile and not self.label.quantile_horizons:
+            yield "objective.weights.quantile: there is no label.quantile_horizons to learn"
         if self.model.san_slices > self.window.days:
             yield f"model.san_slices = {self.model.san_slices} exceeds window.days = {self.window.days}"
         if self.model.fan_frequencies > self.window.days // 2:

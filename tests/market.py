@@ -31,6 +31,7 @@ def random_blocks(
     scored = present[:, window - 1 :] & (uniform(blocks, days, stocks) < 0.95)
     valid = scored & (uniform(blocks, days, stocks) < 0.9)
     valid[0, 0] = False
+    valid[2, -1] = False
     found = torch.randint(-1, stocks, (blocks, days, stocks, neighbours), generator=random)
     found[1, 0] = -1
     own = torch.arange(stocks)[:, None]

@@ -14,6 +14,10 @@ from torch import nn
 from atft.blocks import Blocks
 from atft.errors import RunError
 
+STOCK_DAYS_AT_ONCE = 16_384
+"""Most stock-days of one forward pass of a prediction."""
+MOST_DAYS_AT_ONCE = 16
+
 CrossSection = tuple[Blocks, npt.NDArray[np.int64]]
 
 
@@ -35,7 +39,7 @@ def predict(
     *,
     device: torch.device | str,
     precision_context: Callable[[], AbstractContextManager[object]] | None = None,
-    days_at_once: int = 4,
+    days_at_once: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> npt.NDArray[np.float64]:
     """Scores of every decision day on its whole cross-section, in eval mode and without gradient.
@@ -49,7 +53,7 @@ def predict(
         parts: parts of the network that are on.
         device: where to compute.
         precision_context: makes the context of a forward pass, such as autocast; none by default.
-        days_at_once: most consecutive days of one forward pass.
+        days_at_once: most consecutive days of one forward pass; what ``STOCK_DAYS_AT_ONCE`` allows without it.
         progress: called with days done and days in all after each forward pass.
 
     Returns:
@@ -63,9 +67,10 @@ def predict(
     found, places = np.unique(days, return_inverse=True)
     scores = np.full((len(found), panel_gatherer.scorable.shape[1]), np.nan)
     parts = frozenset(parts)
+    longest = _days_at_once(panel_gatherer) if days_at_once is None else days_at_once
     done = 0
     with evaluating(network):
-        for first, length in consecutive_runs(found, days_at_once):
+        for first, length in consecutive_runs(found, longest):
             blocks, numbers = panel_gatherer.cross_section(first, length)
             if len(numbers):
                 with torch.no_grad(), precision_context() if precision_context else nullcontext():
@@ -95,6 +100,11 @@ def _place(
             "The weights or that day's inputs are damaged. Mend: an earlier checkpoint, or precision 32."
         )
     target[:, numbers] = np.where(kept, values, np.nan)
+
+
+def _days_at_once(gatherer: Gatherer) -> int:
+    """As many days as fit; days computed together share the features that their windows have in common."""
+    return max(1, min(MOST_DAYS_AT_ONCE, STOCK_DAYS_AT_ONCE // max(1, gatherer.scorable.shape[1])))
 
 
 def consecutive_runs(days: npt.NDArray[np.int64], longest: int) -> Iterator[tuple[int, int]]:

@@ -89,7 +89,11 @@ def create(root: Path, name: str | None, resolved: Resolved, panel: Path, panel_
         | {each: version(each) for each in PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
     }
-    write_atomically(path / "config.json", lambda file: _dump(file, described))
+    try:
+        write_atomically(path / "config.json", lambda file: _dump(file, described))
+    except UseError:
+        path.rmdir()
+        raise
     return Run(path, tier, resolved.provenance, panel, panel_sha256)
 
 

@@ -181,7 +181,7 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
         if trainer.progress.phase < len(trainer.phases):
             raise UseError(
                 f"run {path}: is not trained to its end (phase {trainer.progress.phase + 1} of {len(trainer.phases)}). "
-                f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
+                f"Mend: the `atft train` that started it, with --runs {path.parent} --run {path.name} --resume."
             )
         return _finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds)
 

@@ -58,6 +58,8 @@ class QuantileHead(nn.Module):
         """``[blocks, ..., horizons, quantiles]`` in units of return, rising, from ``[blocks, ..., hidden]``."""
         raw = self.raw(self.body(states, keys, numbers)).to(self.raw.weight.dtype)
         raw = raw.view(*states.shape[:-1], *self.shape)
-        climb = F.pad(F.softplus(raw[..., 1:]).cumsum(-1), (1, 0))
+        steps = F.softplus(raw[..., 1:])
+        # A product, since a cumulative sum has no deterministic form on a GPU.
+        climb = F.pad(steps @ torch.ones(steps.shape[-1], steps.shape[-1]).triu().to(steps), (1, 0))
         rising: Tensor = raw[..., :1] + climb - climb[..., self.centre, None]
         return TYPICAL_RETURN * rising

@@ -106,19 +106,24 @@ class Network(nn.Module):
         """
         self._check(blocks, parts)
         states = self._states(self._embed(blocks, parts, keys), blocks, parts, keys)
-        if "graph" in parts:
-            states = self.graph(states, blocks.neighbours, blocks.edges, blocks.scored, keys, blocks.numbers)
-        scores = self.score_head(states, keys, blocks.numbers)
-        if self.quantile_head is None:
-            quantiles = scores.new_zeros(*scores.shape, 0, len(self.shape.quantiles))
-        else:
-            quantiles = self.quantile_head(states, keys, blocks.numbers)
-            # An objective without quantiles still gives their head a gradient, of 0, on every worker.
-            scores = scores + 0.0 * quantiles.sum((-2, -1))
+        # Small beside the windows, and where rounding does most harm: a score in 8 bits would tie stocks.
+        with torch.autocast(states.device.type, enabled=False):
+            states = states.to(self.score_head.score.weight.dtype)
+            if "graph" in parts:
+                states = self.graph(states, blocks.neighbours, blocks.edges, blocks.scored, keys, blocks.numbers)
+            scores, quantiles = self._heads(states, keys, blocks.numbers)
         return Output(
             scores=torch.where(blocks.scored, scores, 0.0),
             quantiles=torch.where(blocks.scored[..., None, None], quantiles, 0.0),
         )
+
+    def _heads(self, states: Tensor, keys: RandomKeys | None, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.score_head(states, keys, numbers)
+        if self.quantile_head is None:
+            return scores, scores.new_zeros(*scores.shape, 0, len(self.shape.quantiles))
+        quantiles = self.quantile_head(states, keys, numbers)
+        # An objective without quantiles still gives their head a gradient, of 0, on every worker.
+        return scores + 0.0 * quantiles.sum((-2, -1)), quantiles
 
     def parameters_of(self, parts: frozenset[str]) -> list[nn.Parameter]:
         """The parameters that take part when ``parts`` are on, in a fixed order; all of them get a gradient."""
@@ -136,7 +141,9 @@ class Network(nn.Module):
         known = ~blocks.features.isnan() & blocks.present[..., None]
         values = torch.where(known, blocks.features, 0.0).to(self.score_head.score.weight.dtype)
         layer = self.variable_selection if "variable_selection" in parts else self.plain_embedding
-        embedded: Tensor = self.embedding_dropout(layer(values, known), keys, blocks.numbers)
+        # In bfloat16 this layer alone takes the gradient of the whole from .5 % to 4 % off.
+        with torch.autocast(values.device.type, enabled=False):
+            embedded: Tensor = self.embedding_dropout(layer(values, known), keys, blocks.numbers)
         return embedded
 
     def _states(self, embedded: Tensor, blocks: Blocks, parts: frozenset[str], keys: RandomKeys | None) -> Tensor:

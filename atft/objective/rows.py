@@ -61,7 +61,7 @@ def day_rows(scores: Tensor, quantiles: Tensor, blocks: Blocks, settings: RowSet
     valid = blocks.valid & counted[..., None]
     scores, returns = scores.double(), blocks.returns
     held = positions(scores, valid)
-    earned = gains(held, returns, settings.turnover_cost)
+    earned = torch.where(counted[..., None], gains(held, returns, settings.turnover_cost), 0.0)
     count = valid.sum(-1).double()
     pooled = earned * count[..., None]
     none = torch.zeros_like(count)

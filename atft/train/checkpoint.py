@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
-from atft.errors import RunError, UseError
+from atft.errors import UseError
 
-VERSION = 1
+VERSION = 2
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Call ``write`` with a temporary path beside ``path`` and move the result into place once it is on disk.
 
     Raises:
-        RunError: the file cannot be written (disk full, no permission); what stood at ``path`` is untouched.
+        UseError: the file cannot be written (disk full, no permission); what stood at ``path`` is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -30,14 +32,29 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.replace(path)
     except Exception as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(
+        raise UseError(
             f"{path}: cannot be written: {error}. Mend: free space there, or name another run directory."
         ) from error
 
 
+def checksum(value: Any, before: int = 0) -> int:
+    """CRC-32 of tensors, numbers, strings, lists and dicts of them: neither format that is used here has its own."""
+    if isinstance(value, torch.Tensor):
+        plain = value.detach().cpu().contiguous().flatten()
+        return zlib.crc32(plain.view(torch.uint8).numpy(), checksum(f"{value.dtype} {tuple(value.shape)}", before))
+    if isinstance(value, dict):
+        value = [part for pair in value.items() for part in pair]
+    if isinstance(value, list | tuple):
+        for part in value:
+            before = checksum(part, before)
+        return before
+    return zlib.crc32(repr(value).encode(), before)
+
+
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write the state that a run goes on from: tensors, numbers, strings, lists and dicts of them."""
-    write_atomically(path, lambda temporary: torch.save({"version": VERSION, **state}, temporary))
+    whole = {"version": VERSION, "checksum": checksum(state), "state": state}
+    write_atomically(path, lambda temporary: torch.save(whole, temporary))
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -47,22 +64,27 @@ def load_state(path: Path) -> dict[str, Any]:
         UseError: missing, damaged, or of another version.
     """
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        whole: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        version, found = whole.get("version"), checksum(whole.get("state"))
     except FileNotFoundError:
         raise UseError(
-            f"{path}: there is no checkpoint to go on from. Mend: start a new run without --resume."
+            f"{path}: there is no checkpoint to go on from. Mend: start a new run under another name."
         ) from None
     except Exception as error:
         raise UseError(f"{path}: the checkpoint is damaged ({type(error).__name__}). Mend: start a new run.") from error
-    if state.get("version") != VERSION:
-        raise UseError(f"{path}: checkpoint version {state.get('version')}, this program reads {VERSION}.")
+    if version != VERSION:
+        raise UseError(f"{path}: checkpoint version {version}, this program reads {VERSION}. Mend: start a new run.")
+    if found != whole.get("checksum"):
+        raise UseError(f"{path}: the checkpoint is damaged: its bytes are not those written. Mend: start a new run.")
+    state: dict[str, Any] = whole["state"]
     return state
 
 
 def save_weights(path: Path, weights: dict[str, torch.Tensor]) -> None:
     """Write a network's weights as safetensors."""
     contiguous = {name: value.detach().contiguous().clone() for name, value in weights.items()}
-    write_atomically(path, lambda temporary: save_file(contiguous, temporary))
+    told = {"checksum": str(checksum(sorted(contiguous.items())))}
+    write_atomically(path, lambda temporary: save_file(contiguous, temporary, metadata=told))
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -72,9 +94,13 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
         UseError: missing or damaged.
     """
     try:
-        weights: dict[str, torch.Tensor] = load_file(path)
-        return weights
+        with safe_open(path, "pt") as file:
+            weights = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            told = (file.metadata() or {}).get("checksum")
     except FileNotFoundError:
         raise UseError(f"{path}: no such weights. Mend: train the run to the end of its phase first.") from None
     except Exception as error:
-        raise UseError(f"{path}: the weights are damaged ({type(error).__name__}).") from error
+        raise UseError(f"{path}: the weights are damaged ({type(error).__name__}). Mend: start a new run.") from error
+    if told != str(checksum(list(weights.items()))):
+        raise UseError(f"{path}: the weights are damaged: their bytes are not those written. Mend: start a new run.")
+    return weights

@@ -64,7 +64,8 @@ class Trainer:
         """Train all phases that are left.
 
         Raises:
-            RunError: a loss or gradient is not finite, or a checkpoint cannot be written.
+            RunError: a loss or gradient is not finite.
+            UseError: a checkpoint cannot be written.
         """
         if not self.progress.micro_batch_blocks:
             self._decide_partition()

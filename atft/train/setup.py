@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from atft import config
 from atft.config import PARTS, Tier
@@ -106,7 +107,7 @@ def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] 
     )
 
 
-def _decidable(days: np.ndarray, scorable: np.ndarray) -> np.ndarray:
+def _decidable(days: NDArray[np.int64], scorable: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Days with a cross-section: on the first days of a calendar no stock has the history that its window needs."""
     return days[scorable[days].sum(axis=1) >= 2]
 

@@ -116,7 +116,7 @@ class ExactStep:
             row, gradient = rows.pop(), gradients[number] * loss_scale
             if number < first_kept:
                 again = self._forward(micro_batches[number], parts, keys)
-                _same_rows(row, again.detach(), number)
+                _same_rows(row, again.detach(), number, self._rounding())
                 row = again
                 clock.lap("recompute")
             torch.autograd.backward(row, gradient)
@@ -155,6 +155,13 @@ class ExactStep:
         named = {name: float(value.detach()) for name, value in statistics.items()}
         return table.detach(), float(loss.detach()), named, torch.split(gradient, [row.shape[0] for row in rows])
 
+    def _rounding(self) -> float:
+        """What a second pass may differ by, relative to the rows' size: rounding of the precision in effect."""
+        with self.autocast():
+            if torch.is_autocast_enabled(self.device.type):
+                return 1e-2
+        return 1e-9 if next(self.network.parameters()).dtype == torch.float64 else 1e-4
+
     def _finish(self, parameters: Sequence[nn.Parameter], loss_scale: float) -> None:
         for parameter in parameters:
             if parameter.grad is None:
@@ -174,11 +181,11 @@ def _check_finite(named: Iterable[tuple[str, Tensor | None]], error: type[NonFin
             raise error(f"{name}: {bad} of {tensor.numel()} values are not finite")
 
 
-def _same_rows(before: Tensor, after: Tensor, number: int) -> None:
-    """Rounding of float32 may differ between a pass with and one without a graph; anything more is another batch."""
+def _same_rows(before: Tensor, after: Tensor, number: int, rounding: float) -> None:
+    """Rounding may differ between a pass with and one without a graph; anything more is another batch."""
     scale = before.abs().amax(0).clamp_min(1e-9)
     difference = ((before - after).abs() / scale).max()
-    if difference > 1e-2:
+    if difference > rounding:
         raise ReplayError(
             f"micro-batch {number}: its rows differ by {float(difference):.1e} of their size on the second pass"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from atft.errors import RunError, UseError
+from atft.errors import UseError
 from atft.train.checkpoint import load_state, load_weights, save_state, save_weights, write_atomically
 
 
@@ -34,7 +34,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
         temporary.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(RunError, match="No space left on device"):
+    with pytest.raises(UseError, match="No space left on device"):
         write_atomically(path, fail)
     assert load_state(path)["step"] == 1
     assert os.listdir(tmp_path) == ["last.pt"]
@@ -43,7 +43,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
-    with pytest.raises(RunError, match="cannot be written"):
+    with pytest.raises(UseError, match="cannot be written"):
         write_atomically(tmp_path / "x", lambda _: Path("/dev/full").write_bytes(b"0" * 100_000))
 
 

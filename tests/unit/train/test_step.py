@@ -31,11 +31,13 @@ MIXES = {
 }
 
 
-def make(kind: str, *, dtype: torch.dtype = torch.float64, dropout: float = 0.3) -> tuple[ExactStep, dict[str, object]]:
+def make(
+    kind: str, *, dtype: torch.dtype = torch.float64, dropout: float = 0.3, hidden: int = 8, features: int = 5, window: int = 6
+) -> tuple[ExactStep, dict[str, object]]:  # fmt: skip
     torch.manual_seed(0)
     shape = NetworkShape(
-        features=5, hidden_size=8, window=6, attention_heads=2, graph_heads=2, lstm_layers=1, dropout=dropout,
-        fan_frequencies=1, san_slices=2, quantiles=LEVELS, horizons=1,
+        features=features, hidden_size=hidden, window=window, attention_heads=2, graph_heads=2, lstm_layers=1,
+        dropout=dropout, fan_frequencies=1, san_slices=2, quantiles=LEVELS, horizons=1,
     )  # fmt: skip
     network = Network(shape).to(dtype)
     sharpe_kind, weights, cost = MIXES[kind]
@@ -189,3 +191,17 @@ def test_too_few_counted_days_are_an_error_not_a_number() -> None:
     step, _ = make("portfolio")
     with pytest.raises(ValueError, match="needs 8"):
         step(micro(random_blocks(1, blocks=3), 1), ALL, RandomKeys(0, 0), kept_graphs=1)
+
+
+@pytest.mark.parametrize("kind", ["pooled", "portfolio"])
+@pytest.mark.parametrize("parts", [ALL, frozenset({"variable_selection", "temporal"})], ids=["all", "baseline"])
+@pytest.mark.parametrize("seed", [3, 7])
+def test_gradient_in_bfloat16_is_within_a_hundredth(kind: str, parts: frozenset[str], seed: int) -> None:
+    step, _ = make(kind, dtype=torch.float32, hidden=64, features=40, window=20, dropout=0.1)
+    blocks = random_blocks(seed, blocks=4, days=4, stocks=64, features=40, window=20, neighbours=10)
+    half = ExactStep(step.network, step.mix, step.rows, partial(torch.autocast, "cpu", torch.bfloat16), step.device)
+    half(micro(blocks, 2), parts, RandomKeys(0, 0), kept_graphs=1)
+    found = gradient(step.network, parts)
+    step.network.double()
+    step(micro(blocks, 4), parts, RandomKeys(0, 0), kept_graphs=1)
+    assert distance(found, gradient(step.network, parts)) <= 1e-2
