@@ -106,14 +106,14 @@ def train(
     assignments: tuple[str, ...], as_json: bool, **short: Any,
 ) -> None:  # fmt: skip
     """Train TIER through all its phases, evaluate it on the test period once, and write a report."""
-    from atft.experiment.tiers import parse_flags, resolve
+    from atft.experiment.tiers import parse_flags
     from atft.launch.local import train_run
 
     flags = parse_flags(assignments)
     names = {"batch_size": "BATCH_SIZE", "lr": "LR", "max_epochs": "max_epochs", "seed": "seed"}
     flags |= {names[name]: value for name, value in short.items() if value is not None}
     report = train_run(
-        resolve(tier_name, flags=flags), data, runs_root=runs, name=run_name, resume=resume, quiet=as_json,
+        tier_name, flags, data, runs_root=runs, name=run_name, resume=resume, quiet=as_json,
         command=["atft", *sys.argv[1:]],
     )  # fmt: skip
     _tell(as_json, report, report.pop("text"))
@@ -199,8 +199,9 @@ def _guarded(command: Callable[[], Any], given: list[str]) -> int:
 
 def _misuse(error: click.ClickException) -> str:
     """A wrong command line in the words of all other errors."""
-    message, context = error.format_message(), getattr(error, "ctx", None)
-    return f"{message} Mend: `{context.command_path} --help` shows what it takes." if context else message
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else "atft"
+    return f"{error.format_message()} Mend: `{command} --help` shows what it takes."
 
 
 def _complain(message: str, given: list[str]) -> None:

@@ -53,7 +53,8 @@ class Grid:
             columns[name][stock, day] = bars[name].to_numpy()
         industries: list[str | None] = [None] * len(codes)
         if "industry" in bars.columns:
-            known = bars.select("code", "industry").drop_nulls().unique("code", keep="first", maintain_order=True)
+            # The first row's, even where it is unknown: one stated later would be known before its day.
+            known = bars.select("code", "industry").unique("code", keep="first", maintain_order=True)
             named = dict(known.iter_rows())
             industries = [named.get(code) for code in codes]
         return cls(days.astype("datetime64[D]"), codes.tolist(), industries, columns, day * len(codes) + stock)

@@ -85,7 +85,7 @@ class Loader:
                 effective batch above it is not prepared as a whole: its plan is, and its blocks are gathered when
                 they are asked for.
         """
-        self.workers = min(workers, _processors())
+        self.workers = workers_in_use(workers)
         self._plan, self._gatherer, self._steps = plan, gatherer, iter(steps)
         self._days = days
         # One step per worker, one that waits for the consumer, and the one that the consumer holds.
@@ -144,6 +144,11 @@ class Loader:
         return self._gatherer.blocks(plan.first_days[first:last], plan.stocks[first:last], numbers, self._days)
 
 
-def _processors() -> int:
+def workers_in_use(asked: int) -> int:
+    """Threads that a loader really takes: at most one per processor."""
+    return min(asked, processors())
+
+
+def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -358,6 +358,6 @@ def _check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise UseError(
-            f"{path}: the panel needs {needed / 2**20:,.0f} MiB and the disk has {free / 2**20:,.0f} MiB free. "
+            f"{path}: the panel needs {needed / 2**20:,.1f} MiB and the disk has {free / 2**20:,.1f} MiB free. "
             "Mend: make room, or another disk."
         )

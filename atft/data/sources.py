@@ -335,4 +335,7 @@ def _notes(bars: pl.DataFrame) -> dict[str, int]:
     if "industry" in bars.columns:
         groups = bars.group_by("code").agg(pl.col("industry").drop_nulls().n_unique().alias("groups"))
         notes["stocks whose industry changes (first kept)"] = groups.filter(pl.col("groups") > 1).height
+        first, known = pl.col("industry").first(), pl.col("industry").count()
+        late = bars.group_by("code").agg((first.is_null() & (known > 0)).alias("late"))
+        notes["stocks whose industry is known only later (left unknown)"] = int(late["late"].sum())
     return notes

@@ -104,7 +104,7 @@ def _place(
 
 def _days_at_once(gatherer: Gatherer) -> int:
     """As many days as fit; days computed together share the features that their windows have in common."""
-    return max(1, min(MOST_DAYS_AT_ONCE, STOCK_DAYS_AT_ONCE // max(1, gatherer.scorable.shape[1])))
+    return max(1, min(MOST_DAYS_AT_ONCE, STOCK_DAYS_AT_ONCE // max(1, int(gatherer.scorable.shape[1]))))
 
 
 def consecutive_runs(days: npt.NDArray[np.int64], longest: int) -> Iterator[tuple[int, int]]:

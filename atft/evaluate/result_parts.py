@@ -18,6 +18,12 @@ _COPIED = (
 )
 """Fields that a summary and its statistics share."""
 
+_OF_ONE_SHUFFLE = (
+    *("sharpe_net", "sharpe_net_annual", "sharpe_net_ci95", "pooled_sharpe", "icir", "rank_ic", "rank_ic_ci95"),
+    *("rank_icir", "turnover", "max_drawdown", "max_drawdown_net", "mean_return", "mean_return_net"),
+)
+"""Statistics that a shuffled baseline has of its first shuffle only."""
+
 
 def _bounds(interval: Interval) -> Bounds:
     return (interval.low, interval.high) if math.isfinite(interval.low) and math.isfinite(interval.high) else None
@@ -86,9 +92,9 @@ def baseline_part(summary: TestSummary, label_dates: Dates, **settings: str | fl
 
 
 def shuffled_part(shuffled: ShuffledSummary, label_dates: Dates) -> Baseline:
-    """The ``shuffled`` baseline: all ratios and coefficients of IC and Sharpe are means over the shuffles.
+    """The ``shuffled`` baseline: IC and Sharpe ratio are means over the shuffles, their intervals hold 95 % of them.
 
-    Their intervals hold 95 % of the shuffles; the remaining statistics are those of the first shuffle.
+    What was not taken over all shuffles is null.
     """
     annual = shuffled.sharpe_annual
     fields = statistics(shuffled.example, label_dates) | {
@@ -101,6 +107,9 @@ def shuffled_part(shuffled: ShuffledSummary, label_dates: Dates) -> Baseline:
         "ic": shuffled.ic.estimate,
         "ic_ci95": _bounds(shuffled.ic),
         "series": None,
+        "deciles": (),
+        "ic_by_month": (),
+        **dict.fromkeys(_OF_ONE_SHUFFLE),
     }
     shares = {"share_above_sharpe": shuffled.share_above_sharpe, "share_above_ic": shuffled.share_above_ic}
     kept = {name: share for name, share in shares.items() if math.isfinite(share)}

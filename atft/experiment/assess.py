@@ -188,7 +188,9 @@ def _batch_sharpe(trainer: Trainer) -> result.BatchSharpe:
 
 
 def _sampled_ic(setup: Setup, parts: frozenset[str]) -> float:
-    """Mean IC over stock samples as in training, on the test days."""
+    """Mean IC over stock samples as in training, on the test days; NaN where they hold too few blocks."""
+    if len(setup.periods.test) < 2 * setup.tier.batch.block_days:
+        return float("nan")
     table = sampled_table(setup, parts, setup.covering_sampler(setup.periods.test))
     counted = table[:, TERMS.index("counted")] > 0
     return float(table[counted, TERMS.index("ic")].mean())

@@ -52,21 +52,17 @@ class Run:
         return self.path / "result.json"
 
 
-def create(root: Path, name: str | None, resolved: Resolved, panel: Path, panel_sha256: str, command: list[str]) -> Run:
-    """Make the directory of a new run.
+def new_path(root: Path, name: str | None, tier: Tier) -> Path:
+    """Directory of a run that is to be made.
 
     Args:
         root: where runs lie.
         name: of the run; tier, seed and time where None.
-        resolved: the tier and where its values came from.
-        panel: the panel's directory.
-        panel_sha256: hash of its data.
-        command: what the user typed.
+        tier: its settings.
 
     Raises:
-        UseError: a bad name, a directory that exists, or one that cannot be written.
+        UseError: a bad name, or a directory that exists.
     """
-    tier = resolved.tier
     name = name or f"{tier.name}-s{tier.seed}-{dt.datetime.now():%Y%m%d-%H%M%S}"
     path = run_path(root, name)
     if path.exists():
@@ -74,6 +70,23 @@ def create(root: Path, name: str | None, resolved: Resolved, panel: Path, panel_
             f"run {path}: exists already, and a run is never written over. "
             f"Mend: another --run, or --run {name} --resume to go on with it."
         )
+    return path
+
+
+def create(path: Path, resolved: Resolved, panel: Path, panel_sha256: str, command: list[str]) -> Run:
+    """Make the directory of a new run.
+
+    Args:
+        path: the directory, from :func:`new_path`.
+        resolved: the tier and where its values came from.
+        panel: the panel's directory.
+        panel_sha256: hash of its data.
+        command: what the user typed.
+
+    Raises:
+        UseError: the directory cannot be made or written; nothing is left behind.
+    """
+    tier = resolved.tier
     try:
         path.mkdir(parents=True)
     except OSError as error:

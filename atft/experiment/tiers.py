@@ -30,6 +30,9 @@ SHORT_NAMES = {
 }
 """Short environment names and what they set; ``BATCH_SIZE`` is divided by ``batch.stocks_per_day``."""
 
+FLAGS = {"BATCH_SIZE": "flag --batch-size", "LR": "flag --lr", "max_epochs": "flag --max-epochs", "seed": "flag --seed"}
+"""How the settings with a flag of their own are called where they are told."""
+
 
 class _Environment(BaseSettings, Tier):
     """The tier's fields as pydantic-settings reads them from the environment; never instantiated."""
@@ -62,13 +65,20 @@ def names() -> list[str]:
     return sorted(path.stem for path in directory().glob("*.yaml"))
 
 
-def resolve(name: str, *, flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Resolved:
+def resolve(
+    name: str,
+    *,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    base: Tier | None = None,
+) -> Resolved:
     """The tier ``name``, a shipped one or a YAML file, with flags and environment applied.
 
     Args:
         name: name of a shipped tier or path of a tier file.
         flags: dotted path to value, as given by ``--set``; the short names ``BATCH_SIZE`` and ``LR`` work too.
         environ: environment variables; the process's own by default.
+        base: settings to start from in place of the tier's files: those of a run that is resumed.
 
     Raises:
         UseError: all problems at once, each with field, value, source and mend.
@@ -81,34 +91,40 @@ def resolve(name: str, *, flags: Mapping[str, Any] | None = None, environ: Mappi
         )
     values: dict[str, Any] = {}
     provenance: dict[str, str] = {}
-    for source, layer in _files(name):
+    for source, layer in _files(name) if base is None else _base(base, flags or {}, environ):
         _lay(values, provenance, layer, source)
-    for source, layer in _environment(environ):
-        _lay(values, provenance, _expand(values, layer, source), source)
-    for path, value in (flags or {}).items():
-        _lay(values, provenance, _expand(values, {path: value}, "flag"), f"flag --set {path}")
-    for key, value in MODES.get(values.get("mode"), {}).items():  # type: ignore[arg-type]
-        if key not in values.setdefault("runtime", {}):
-            _lay(values, provenance, {"runtime": {key: value}}, f"mode {values['mode']}")
+    layers = list(_environment(environ))
+    layers += [(FLAGS.get(path, f"flag --set {path}"), {path: value}) for path, value in (flags or {}).items()]
+    for source, layer in layers:
+        _lay(values, provenance, _expand(values, layer), source)
+    _lay_batch_size(values, provenance, layers)
+    _lay_mode(values, provenance)
     return Resolved(_validated(name, values, provenance), dict(sorted(provenance.items())))
+
+
+def _base(base: Tier, flags: Mapping[str, Any], environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
+    """A run's own settings; what its mode set is dropped where another mode is asked for."""
+    again = "mode" in flags or f"{PREFIX}MODE" in environ
+    return [("config.json", base.model_dump(mode="json", exclude={"runtime"} if again else None))]
 
 
 def _files(name: str) -> list[tuple[str, dict[str, Any]]]:
     """The file of the tier and those that it extends, the outermost base first."""
     layers: list[tuple[str, dict[str, Any]]] = []
-    seen: list[str] = []
+    seen: list[Path] = []
     wanted: str | None = name
     while wanted is not None:
         path = Path(wanted) if wanted.endswith((".yaml", ".yml")) else directory() / f"{wanted}.yaml"
-        if path.stem in seen:
-            raise UseError(
-                f"tier {name}: extends itself ({' → '.join([*seen, path.stem])}). Mend: remove one `extends`."
-            )
-        seen.append(path.stem)
+        if path.resolve() in seen:
+            chain = " → ".join(each.stem for each in [*seen, path])
+            raise UseError(f"tier {name}: extends itself ({chain}). Mend: remove one `extends`.")
+        seen.append(path.resolve())
         layer = _read(path, wanted)
         wanted = layer.pop("extends", None)
+        if not (wanted is None or isinstance(wanted, str)):
+            raise UseError(f"{path}: extends = {wanted!r} is no name of a tier. There are: {', '.join(names())}.")
         layers.append((path.name, layer))
-    layers[0][1]["name"] = seen[0]
+    layers[0][1]["name"] = seen[0].stem
     return layers[::-1]
 
 
@@ -151,12 +167,33 @@ def _nested(variable: str, value: str) -> dict[str, Any]:
         raise UseError(f"environment {variable} = {value!r} cannot be read: {error}") from None
 
 
-def _expand(values: Mapping[str, Any], layer: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Dotted paths and short names as nested settings."""
+def _lay_mode(values: dict[str, Any], provenance: dict[str, str]) -> None:
+    """What the mode sets, below everything that is stated."""
+    mode, runtime = values.get("mode"), values.setdefault("runtime", {})
+    if isinstance(runtime, dict) and isinstance(mode, str):
+        for key, value in MODES.get(mode, {}).items():  # type: ignore[call-overload]
+            if key not in runtime:
+                _lay(values, provenance, {"runtime": {key: value}}, f"mode {mode}")
+
+
+def _lay_batch_size(values: dict[str, Any], provenance: dict[str, str], layers: Sequence[tuple[str, Any]]) -> None:
+    """Turn the last ``BATCH_SIZE`` into days, when the stocks per day that it is divided by are settled."""
+    stated = [(source, layer["BATCH_SIZE"]) for source, layer in layers if "BATCH_SIZE" in layer]
+    if not stated:
+        return
+    source, size = stated[-1]
+    other = provenance.get("batch.days", "")
+    if not other.endswith((".yaml", ".yml", ".json")):
+        raise UseError(f"{source} = {size} and {other} both set the days of the effective batch. Mend: leave one out.")
+    _lay(values, provenance, {"batch": {"days": _days_of_batch(values, size, source)}}, source)
+
+
+def _expand(values: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted paths and short names as nested settings; ``BATCH_SIZE`` is laid last."""
     nested: dict[str, Any] = {}
     for key, value in layer.items():
         if key == "BATCH_SIZE":
-            value = _days_of_batch(values, value, source)
+            continue
         path = SHORT_NAMES.get(key, key).split(".")
         targets = [path]
         if "*" in path:

@@ -6,12 +6,14 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from atft.config import Tier
 from atft.data.build import build
 from atft.data.gather import scorable_days
+from atft.data.loader import workers_in_use
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.splits import decision_days
@@ -21,12 +23,12 @@ from atft.evaluate import result
 from atft.experiment import runs
 from atft.experiment.assess import Outcomes, assess, simple_baselines
 from atft.experiment.runs import Run
-from atft.experiment.tiers import Resolved
+from atft.experiment.tiers import resolve
 from atft.launch import texts
-from atft.observe.console import Screen, progress
+from atft.observe.console import Screen, progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
-from atft.train.loop import Trainer
+from atft.train.loop import Trainer, phases_done
 from atft.train.setup import Setup, prepare
 
 
@@ -85,7 +87,8 @@ def run_baselines(tier: Tier, panel_path: Path) -> dict[str, Any]:
 
 
 def train_run(
-    resolved: Resolved,
+    tier: str,
+    flags: Mapping[str, Any],
     data: Path | None,
     *,
     runs_root: Path,
@@ -97,37 +100,41 @@ def train_run(
     """Train a tier through all its phases, evaluate it once, and write result and report.
 
     Raises:
-        UseError: before anything is computed: bad panel, run or resume.
+        UseError: before anything is computed: bad settings, panel, run or resume.
         RunError: training had to stop.
     """
     if resume:
-        run = _to_resume(resolved, data, runs_root, name)
-        setup = prepare(run.tier, Panel.open(run.panel))
+        run = _to_resume(tier, flags, data, runs_root, name)
+        setup = prepare(run.tier, Panel.open(run.panel), progress=stages(quiet))
     else:
+        resolved = resolve(tier, flags=flags)
         if data is None:
             raise UseError(
                 "--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel."
             )
-        setup = prepare(resolved.tier, Panel.open(data))
-        run = runs.create(runs_root, name, resolved, data, setup.panel.sha256, command)
+        path = runs.new_path(runs_root, name, resolved.tier)
+        setup = prepare(resolved.tier, Panel.open(data), progress=stages(quiet))
+        run = runs.create(path, resolved, data, setup.panel.sha256, command)
     with progress(quiet) as screen:
         return _train(run, setup, screen, resume=resume)
 
 
-def _to_resume(resolved: Resolved, data: Path | None, root: Path, name: str | None) -> Run:
+def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, root: Path, name: str | None) -> Run:
+    """The run to go on with: its own settings, but for flags that change nothing that is learned."""
     if name is None:
         raise UseError("--resume needs --run NAME: the run to go on with.")
     run = runs.open_run(runs.run_path(root, name))
     if run.result.exists():
         raise UseError(f"run {run.path}: is finished already. Mend: `atft report {run.path}` shows it.")
-    if resolved.tier.sha256() != run.tier.sha256():
+    now = resolve(tier, flags=flags, base=run.tier).tier
+    if Path(tier).stem != run.tier.name or now.sha256() != run.tier.sha256():
         raise UseError(
-            f"run {run.path}: was started with other settings than these, and a resumed run keeps what it learns by. "
-            f"Mend: resume without changed settings, or start a new run."
+            f"run {run.path}: was started as tier {run.tier.name} with other settings than these, and a resumed run "
+            "keeps what it learns by. Mend: resume without changed settings, or start a new run."
         )
     if data is not None and data.resolve() != run.panel:
         raise UseError(f"run {run.path}: was started on {run.panel}, not on {data}. Mend: leave --data out.")
-    return run
+    return replace(run, tier=now)
 
 
 def _train(run: Run, setup: Setup, screen: Screen, *, resume: bool) -> dict[str, Any]:
@@ -152,10 +159,12 @@ def _announce(events: EventLog, run: Run, trainer: Trainer) -> None:
         "run_started", run=run.path.name, tier=tier.name, seed=tier.seed, parameters=setup.parameters, world_size=1,
         effective_batch={**batch.model_dump(), "samples": batch.samples}, precision_asked=tier.precision,
         precision=setup.precision.name, device=setup.device.type, threads=setup.threads,
-        loader_workers=tier.runtime.loader_workers, steps_per_epoch=tier.steps_per_epoch,
+        loader_workers=workers_in_use(tier.runtime.loader_workers), steps_per_epoch=tier.steps_per_epoch,
         total_steps=trainer.total_steps,
         phases=[{"name": name, **phase.model_dump()} for name, phase in trainer.phases.items()],
     )  # fmt: skip
+    for text in setup.warnings:
+        events.write("warning", text=text)
 
 
 def _finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> dict[str, Any]:
@@ -173,16 +182,17 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     run = runs.open_run(path)
     if run.result.exists():
         return _told(run, result.read(run.result), run.path / "report.html")
-    setup = prepare(run.tier, Panel.open(run.panel))
+    done, phases = phases_done(run.path), len(run.tier.phases_to_run())
+    if done < phases:
+        raise UseError(
+            f"run {path}: is not trained to its end (phase {done + 1} of {phases}). "
+            f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
+        )
+    setup = prepare(run.tier, Panel.open(run.panel), progress=stages(quiet))
     with EventLog(run.events) as events, progress(quiet) as screen:
         events.subscribe(screen)
         trainer = Trainer(setup, run.path, events)
         trainer.resume()
-        if trainer.progress.phase < len(trainer.phases):
-            raise UseError(
-                f"run {path}: is not trained to its end (phase {trainer.progress.phase + 1} of {len(trainer.phases)}). "
-                f"Mend: the `atft train` that started it, with --runs {path.parent} --run {path.name} --resume."
-            )
         return _finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds)
 
 

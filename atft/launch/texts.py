@@ -49,7 +49,7 @@ def of_panel(report: Mapping[str, Any]) -> str:
         f"panel {report['panel']}: {report['days']:,} days {report['first_day']}..{report['last_day']} × "
         f"{report['stocks']:,} stocks × {report['features']} features, in {report['seconds']:.0f} s"
     ]
-    lines += [f"  {count:>9,}  {reason.replace('_', ' ')}" for reason, count in report["counts"].items()]
+    lines += [f"  {count:>9,}  {reason}" for reason, count in report["counts"].items()]
     return "\n".join(lines)
 
 
@@ -62,7 +62,7 @@ def of_result(found: Result, places: Mapping[str, str]) -> str:
     """The verdict, the figures and where to find the rest."""
     rows = {
         f"model ({found.tier})": found.test,
-        **{name: getattr(found.baselines, name) for name in found.baselines.model_fields_set},
+        **{name: getattr(found.baselines, name) for name in type(found.baselines).model_fields},
     }
     verdicts = [
         f"  {sentence}"

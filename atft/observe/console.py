@@ -7,6 +7,7 @@ import os
 import sys
 import unicodedata
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Any, Self
 
@@ -86,6 +87,19 @@ class Screen:
 def progress(quiet: bool = False, file: IO[str] | None = None) -> Screen:
     """A :class:`Screen` for ``with progress() as screen: log.subscribe(screen)``; ends cleanly after an exception."""
     return Screen(quiet, file)
+
+
+def stages(quiet: bool = False, file: IO[str] | None = None) -> Callable[[str, float], None]:
+    """Says on standard error what is being prepared, once for each stage that is not over at once."""
+    target = file if file is not None else sys.stderr
+    told: set[str] = set()
+
+    def tell(stage: str, fraction: float) -> None:
+        if not quiet and fraction < 1 and stage not in told:
+            told.add(stage)
+            print(f"{stage} …", file=target, flush=True)
+
+    return tell
 
 
 class _Run:

@@ -41,7 +41,7 @@ def checksum(value: Any, before: int = 0) -> int:
     """CRC-32 of tensors, numbers, strings, lists and dicts of them: neither format that is used here has its own."""
     if isinstance(value, torch.Tensor):
         plain = value.detach().cpu().contiguous().flatten()
-        return zlib.crc32(plain.view(torch.uint8).numpy(), checksum(f"{value.dtype} {tuple(value.shape)}", before))
+        return zlib.crc32(plain.view(torch.uint8).numpy().data, checksum(f"{value.dtype} {tuple(value.shape)}", before))
     if isinstance(value, dict):
         value = [part for pair in value.items() for part in pair]
     if isinstance(value, list | tuple):

@@ -27,6 +27,15 @@ SAVE_SECONDS = 60.0
 """A checkpoint is written at the end of each epoch, and within one when this many seconds have passed."""
 
 
+def phases_done(run_dir: Path) -> int:
+    """How many phases a run's last checkpoint has behind it.
+
+    Raises:
+        UseError: there is no checkpoint, or it is damaged.
+    """
+    return int(checkpoint.load_state(run_dir / "checkpoints" / "last.pt")["progress"]["phase"])
+
+
 class Trainer:
     """Trains one tier on one panel in one process.
 
@@ -135,7 +144,7 @@ class Trainer:
             "step", step=progress.step, phase=name, epoch=progress.epoch + 1, loss=outcome.loss, parts=outcome.parts,
             batch_sharpe=outcome.parts["sharpe"], gradient_norm=norm, learning_rate=rate, samples=outcome.samples,
             days=outcome.table.shape[0], micro_batches=outcome.micro_batches, kept_graphs=outcome.kept_graphs,
-            seconds=seconds, data_seconds=prepared.wait_seconds,
+            seconds=seconds, data_seconds=prepared.wait_seconds, overflows=self.scale.overflows,
             **{f"{part}_seconds": value for part, value in outcome.seconds.items()},
         )  # fmt: skip
 
@@ -222,18 +231,24 @@ class Trainer:
         return True
 
     def _warn_of_divergence(self, record: PhaseRecord) -> None:
-        losses = [epoch.train_loss for epoch in record.epochs]
-        metrics = [epoch.validation_sharpe for epoch in record.epochs if epoch.validation_sharpe is not None]
-        since = divergence(losses, metrics) if len(losses) == len(metrics) else None
-        if since is not None:
-            text = (
-                f"phase {record.name}: since epoch {since + 1} the training loss improves while the "
-                f"validation Sharpe falls ({metrics[since]:.3f} to {metrics[-1]:.3f} a day)"
-            )
-            self.progress.divergences.append(
-                DivergenceRecord(phase=record.name, first_epoch=since + 1, last_epoch=len(losses), note=text)
-            )
-            self.events.write("divergence", phase=record.name, epoch=len(losses), since=since + 1, text=text)
+        known = [(e.epoch, e.train_loss, e.validation_sharpe) for e in record.epochs if e.validation_sharpe is not None]
+        epochs, losses, metrics = ([each[part] for each in known] for part in range(3))
+        since = divergence(losses, metrics)
+        if since is None:
+            return
+        text = (
+            f"phase {record.name}: since epoch {epochs[since]:.0f} the training loss improves while the "
+            f"validation Sharpe falls ({metrics[since]:.3f} to {metrics[-1]:.3f} a day)"
+        )
+        found = DivergenceRecord(
+            phase=record.name, first_epoch=int(epochs[since]), last_epoch=int(epochs[-1]), note=text
+        )
+        seen = self.progress.divergences
+        if seen and (seen[-1].phase, seen[-1].first_epoch) == (found.phase, found.first_epoch):
+            seen[-1] = found  # the same one, an epoch longer
+            return
+        seen.append(found)
+        self.events.write("divergence", phase=record.name, epoch=found.last_epoch, since=found.first_epoch, text=text)
 
     def save(self) -> None:
         """Write the state that :meth:`resume` goes on from."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,12 +13,13 @@ from atft import config
 from atft.config import PARTS, Tier
 from atft.data.gather import Gatherer
 from atft.data.graph import TrailingGraph, trailing_graph
+from atft.data.loader import processors
 from atft.data.panel import Panel
 from atft.data.sampler import BlockSampler
 from atft.data.splits import Periods, decision_days
 from atft.errors import UseError
 from atft.model.network import Network, NetworkShape
-from atft.objective.mix import Mix
+from atft.objective.mix import LEAST_DAYS, Mix
 from atft.objective.rows import RowSettings
 from atft.train import precision
 from atft.train.step import ExactStep
@@ -41,6 +41,7 @@ class Setup:
         precision: the number formats in effect.
         device: where tensors live.
         threads: threads of tensor operations.
+        warnings: what is worth saying before training starts.
     """
 
     tier: Tier
@@ -54,6 +55,7 @@ class Setup:
     precision: precision.InEffect
     device: torch.device
     threads: int
+    warnings: tuple[str, ...]
 
     @property
     def parameters(self) -> int:
@@ -78,6 +80,7 @@ def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] 
     Raises:
         UseError: the panel is too short or too narrow for the tier, or a period is empty.
     """
+    _check_width(tier, panel)
     if len(panel.days) < tier.window.days:
         raise UseError(
             f"{panel.path}: {len(panel.days)} days, fewer than window.days = {tier.window.days} of tier {tier.name}. "
@@ -86,6 +89,7 @@ def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] 
     use_machine(tier.runtime)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     periods = decision_days(panel.days, tier.split, tier.label)
+    _check_validation(tier, panel, periods)
     graph = trailing_graph(panel, tier.graph, progress=progress)
     gatherer = Gatherer(panel, graph, tier.window, tier.label)
     network = build_network(tier, features=len(panel.feature_names)).to(device)
@@ -104,17 +108,51 @@ def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] 
         precision=number_format,
         device=device,
         threads=torch.get_num_threads(),
+        warnings=_warnings(tier, periods, gatherer.scorable),
+    )
+
+
+def _check_width(tier: Tier, panel: Panel) -> None:
+    wanted = tier.batch.stocks_per_day
+    if len(panel.codes) < wanted:
+        raise UseError(
+            f"{panel.path}: {len(panel.codes)} stocks, fewer than batch.stocks_per_day = {wanted} of tier {tier.name}: "
+            f"its effective batch of {tier.batch.samples} stock-days cannot be filled. Mend: a wider panel, or "
+            f"--set batch.stocks_per_day={len(panel.codes)} with the days that keep the batch what it should be."
+        )
+
+
+def _check_validation(tier: Tier, panel: Panel, periods: Periods) -> None:
+    """Before anything is trained: every epoch ends with an objective over sampled blocks of the validation days."""
+    block_days = tier.batch.block_days
+    least_days = LEAST_DAYS if tier.objective.sharpe_kind == "portfolio" else 1
+    least = (-(-least_days // block_days) + 1) * block_days
+    if len(periods.validate) < least:
+        raise UseError(
+            f"{panel.path}: split.validate has {len(periods.validate)} decision days, fewer than the {least} that a "
+            f"{tier.objective.sharpe_kind} objective in blocks of {block_days} days needs. "
+            "Mend: a longer split.validate."
+        )
+
+
+def _warnings(tier: Tier, periods: Periods, scorable: NDArray[np.bool_]) -> tuple[str, ...]:
+    usual = int(np.median(scorable[periods.train].sum(axis=1)))
+    if usual >= tier.batch.stocks_per_day:
+        return ()
+    return (
+        f"half of the training days have {usual} stocks or fewer that can be scored, below batch.stocks_per_day = "
+        f"{tier.batch.stocks_per_day}: the effective batch holds fewer than {tier.batch.samples} stock-days",
     )
 
 
 def _decidable(days: NDArray[np.int64], scorable: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Days with a cross-section: on the first days of a calendar no stock has the history that its window needs."""
-    return days[scorable[days].sum(axis=1) >= 2]
+    return np.asarray(days[scorable[days].sum(axis=1) >= 2])
 
 
 def use_machine(runtime: config.Runtime) -> None:
     """Set this process's threads and determinism."""
-    torch.set_num_threads(runtime.threads or os.cpu_count() or 1)
+    torch.set_num_threads(runtime.threads or processors())
     torch.use_deterministic_algorithms(runtime.deterministic)
 
 

@@ -63,9 +63,9 @@ def validate(setup: Setup, parts: frozenset[str]) -> Validation:
     gross, _ = portfolio.daily_returns(held, returns)
     return Validation(
         loss=float(mix.loss(mix.parts(table))),
-        sharpe=_number(metrics.sharpe(gross)),
-        ic=_number(_mean(metrics.information_coefficient(scores, returns, valid))),
-        rank_ic=_number(_mean(metrics.rank_ic(scores, returns, valid))),
+        sharpe=_number(metrics.sharpe(gross) / label.horizon**0.5),
+        ic=_number(metrics.mean(metrics.information_coefficient(scores, returns, valid))),
+        rank_ic=_number(metrics.mean(metrics.rank_ic(scores, returns, valid))),
         table=table,
     )
 
@@ -103,11 +103,6 @@ def expected_std(table: Tensor, mix: Mix, days: int, seed: int) -> float | None:
     mean = total / count
     deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
     return float((mean / deviation)[deviation > 0].std()) if (deviation > 0).sum() > 2 else None
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _number(value: float) -> float | None:

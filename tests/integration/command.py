@@ -59,13 +59,14 @@ def run_apart(*arguments: object, program: tuple[str, ...] = ("-m", "atft")) -> 
 
 
 def refused(outcome: Outcome, *told: str, code: int = 2) -> None:
-    """One paragraph on standard error that holds all of ``told`` and how to mend it, and nothing else."""
+    """One paragraph on standard error that holds all of ``told``; lines of progress may stand before it."""
     assert outcome.code == code, outcome
     assert outcome.out == ""
-    assert outcome.err.startswith("atft: "), outcome.err
-    paragraph = outcome.err.removesuffix("\n")
+    progress, mark, paragraph = f"\n{outcome.err}".partition("\natft: ")
+    assert mark, outcome.err
+    assert all(line.endswith("…") for line in progress.split("\n") if line), progress
     assert "\n\n" not in paragraph
-    assert "Traceback" not in paragraph
+    assert "Traceback" not in outcome.err
     assert "unexpected" not in paragraph
     assert len(paragraph) < 1500
     for each in told:

@@ -11,7 +11,7 @@ import torch
 
 from atft.config import Tier
 from atft.experiment.tiers import NOT_SETTINGS, PREFIX, SHORT_NAMES, resolve
-from tests.integration.command import Outcome, run
+from tests.integration.command import Outcome, Stopped, at_step, run, stop_at
 
 TINY = """
 extends: quickstart
@@ -94,6 +94,17 @@ def whole(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = train(runs, "whole", "--json")
     assert done.code == 0, done
     return runs / "whole"
+
+
+@pytest.fixture(scope="session")
+def stopped(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that stopped in its second epoch; read it, or take a copy."""
+    runs = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, at_step(5))
+        with pytest.raises(Stopped):
+            train(runs, "part")
+    return runs / "part"
 
 
 @pytest.fixture

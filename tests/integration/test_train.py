@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from atft.config import MODES, Tier
 from atft.data.gather import Gatherer
-from atft.data.labels import forward_returns
 from atft.data.panel import Panel
 from atft.evaluate import result
 from atft.observe import events
@@ -126,7 +125,7 @@ def test_phases_differ_in_rate_and_parts_as_the_tier_states(whole: Path, tiny: T
 
 def test_a_phase_moves_the_weights_of_its_own_parts_only(whole: Path) -> None:
     best = [load_file(path) for path in sorted((whole / "checkpoints").glob("best-*.safetensors"))]
-    moved = [{n for n in after if not torch.equal(before[n], after[n])} for before, after in zip(best, best[1:])]
+    moved = [{n for n in after if not torch.equal(before[n], after[n])} for before, after in itertools.pairwise(best)]
     graph = {name for name in best[0] if name.startswith("graph.")}
     assert graph
     assert not moved[0] & graph

@@ -8,6 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
+import polars as pl
 import yaml
 
 from atft.data.synth.features import feature_names
@@ -39,8 +40,8 @@ def write_market(market: Market, out_dir: Path | str) -> Path:
         partial.mkdir(parents=True)
         _fill(market, partial)
         os.replace(partial, target)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, pl.exceptions.PolarsError) as error:  # Polars wraps what the system says of a full disk
+        reason = getattr(error, "strerror", None) or str(error)
         raise UseError(
             f"{target}: the synthetic market ({market.table.height:,} rows) cannot be written there: {reason}. "
             "Nothing was left behind. Mend: a directory that you may write to, on a disk with room."

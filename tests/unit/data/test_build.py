@@ -1,5 +1,6 @@
 """From a table to a panel: layout, normalisation, choice of features, and nothing of the future."""
 
+import datetime as dt
 import os
 
 import numpy as np
@@ -232,3 +233,13 @@ def test_nasdaq_builds_within_a_minute(tmp_path):
     assert found.manifest.counts["daily moves above 50% (kept)"] == 23
     late = found.features(100, 1495)
     assert np.isfinite(late[found.present[100:]]).mean() > 0.95
+
+
+def test_an_industry_that_is_stated_later_is_not_used_earlier(frame, tmp_path):
+    moved = frame.with_columns(
+        pl.when(pl.col("date") > dt.date(2020, 3, 15)).then(pl.lit("z")).otherwise("industry").alias("industry")
+    )
+    before, after = panel(frame, tmp_path / "before"), panel(moved, tmp_path / "after")
+    assert "z" not in after.industry_names
+    assert np.array_equal(before.industries, after.industries)
+    assert np.array_equal(before.features(0, len(before.days)), after.features(0, len(after.days)), equal_nan=True)

@@ -54,7 +54,7 @@ def prepared_market() -> tuple[BlockSampler, Gatherer]:
 
 @pytest.fixture(autouse=True)
 def _four_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_processors", lambda: 4)
+    monkeypatch.setattr(loading, "processors", lambda: 4)
 
 
 def load(steps: object = range(5), *, workers: int, plan: object = None, **options: int) -> Loader:

@@ -156,7 +156,10 @@ def test_the_first_industry_of_a_stock_is_kept_and_changes_are_counted(frame, tm
     moved = frame.with_columns(
         pl.when(pl.col("date") > dt.date(2020, 2, 1)).then(pl.lit("z")).otherwise("industry").alias("industry")
     )
-    assert read(moved, tmp_path).counts == {"stocks whose industry changes (first kept)": 9}
+    assert read(moved, tmp_path).counts == {
+        "stocks whose industry changes (first kept)": 9,
+        "stocks whose industry is known only later (left unknown)": 3,
+    }
 
 
 REFUSED = [

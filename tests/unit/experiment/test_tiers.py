@@ -85,7 +85,7 @@ def test_flags_beat_environment_beats_file_and_each_is_recorded() -> None:
     found = tier("tier1", environ={"HIDDEN_SIZE": "128", "ATFT_SEED": "5"}, flags={"seed": 9})
     assert (found.tier.model.hidden_size, found.tier.seed) == (128, 9)
     assert found.provenance["model.hidden_size"] == "environment HIDDEN_SIZE"
-    assert found.provenance["seed"] == "flag --set seed"
+    assert found.provenance["seed"] == "flag --seed"
     assert found.provenance["batch.days"] == "tier1.yaml"
     assert found.provenance["runtime.loader_workers"] == "mode optimized"
 
@@ -112,6 +112,37 @@ def test_batch_size_sets_days_and_refuses_parts_of_blocks() -> None:
     assert tier("tier1", flags={"BATCH_SIZE": 512}).tier.batch.days == 8
     with pytest.raises(UseError, match=r"1000 .* = 256 stock-days.* Mend: 1024"):
         tier("tier1", environ={"BATCH_SIZE": "1000"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags"),
+    [
+        ({"BATCH_SIZE": "1024"}, {"batch.stocks_per_day": 32}),
+        ({"BATCH_SIZE": "1024", "ATFT_BATCH__STOCKS_PER_DAY": "32"}, {}),
+        ({}, {"BATCH_SIZE": 1024, "batch.stocks_per_day": 32}),
+    ],
+)
+def test_batch_size_holds_whatever_else_is_set(environ: dict[str, str], flags: dict[str, object]) -> None:
+    assert tier("tier1", environ=environ, flags=flags).tier.batch.samples == 1024
+
+
+def test_batch_size_beside_days_is_refused() -> None:
+    with pytest.raises(UseError, match=r"BATCH_SIZE = 1024 and flag --set batch\.days both"):
+        tier("tier1", environ={"BATCH_SIZE": "1024"}, flags={"batch.days": 32})
+
+
+@pytest.mark.parametrize("flags", [{"mode": [1]}, {"runtime": 5}, {"batch": 3}, {"phases": []}])
+def test_a_group_of_the_wrong_type_is_refused_in_words(flags: dict[str, object]) -> None:
+    with pytest.raises(UseError, match="is refused"):
+        tier("tier1", flags=flags)
+
+
+def test_a_file_may_extend_the_shipped_tier_of_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "tier1.yaml").write_text("extends: tier1\nseed: 5\n")
+    assert tier(str(tmp_path / "tier1.yaml")).tier.seed == 5
+    (tmp_path / "bad.yaml").write_text("extends: 5\n")
+    with pytest.raises(UseError, match="extends = 5"):
+        tier(str(tmp_path / "bad.yaml"))
 
 
 def test_short_learning_rate_sets_every_phase() -> None:

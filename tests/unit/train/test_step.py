@@ -32,8 +32,14 @@ MIXES = {
 
 
 def make(
-    kind: str, *, dtype: torch.dtype = torch.float64, dropout: float = 0.3, hidden: int = 8, features: int = 5, window: int = 6
-) -> tuple[ExactStep, dict[str, object]]:  # fmt: skip
+    kind: str,
+    *,
+    dtype: torch.dtype = torch.float64,
+    dropout: float = 0.3,
+    hidden: int = 8,
+    features: int = 5,
+    window: int = 6,
+) -> tuple[ExactStep, dict[str, object]]:
     torch.manual_seed(0)
     shape = NetworkShape(
         features=features, hidden_size=hidden, window=window, attention_heads=2, graph_heads=2, lstm_layers=1,
