@@ -39,10 +39,11 @@ test: $(VENV)/.dev ## The test suite
 test-slow: $(VENV)/.dev ## The checks that take long: seeds, planted parts
 	@$(BIN)/python -m pytest -m slow tests
 
-check: $(VENV)/.dev ## Format, lint, types, generated files
+check: $(VENV)/.dev ## Format, lint, types, imports, generated files
 	@$(BIN)/ruff format --check -q .
 	@$(BIN)/ruff check -q .
 	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_architecture.py
 	@$(BIN)/python -m atft.data.features | diff -u docs/guide/features.md - \
 	  || { echo "docs/guide/features.md differs from the code. Mend: make docs"; exit 1; }
 

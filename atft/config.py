@@ -229,7 +229,7 @@ class Runtime(Settings):
     """Use deterministic algorithms where the device has several."""
     micro_batch_blocks: Positive | Literal["auto"]
     """Blocks in one forward pass; auto takes the most that fit."""
-    kept_graphs: Annotated[int, Field(ge=0)] | Literal["auto"]
+    kept_graphs: Positive | Literal["auto"]
     """Micro-batches whose graphs are kept for the backward pass; the others are run again."""
     threads: Annotated[int, Field(ge=0)]
     """Threads of one process for tensor operations; 0: one per processor."""

@@ -239,7 +239,7 @@ class Result(Model):
     micro_batches: Annotated[int, Field(ge=1)]
     """Micro-batches of the last step on one worker."""
     precision: str
-    """Precision in effect, such as ``bf16-mixed`` where a tier asks for 16-mixed on a CPU."""
+    """Precision in effect, such as ``bfloat16`` where a tier asks for 16-mixed on a CPU."""
     sharpe_kind: Literal["pooled", "portfolio"]
     validation_metric: str
     steps: Count

@@ -20,7 +20,7 @@ from atft.errors import UseError
 from atft.experiment.tiers import Resolved
 from atft.train.checkpoint import write_atomically
 
-PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
@@ -120,12 +120,13 @@ def open_run(path: Path) -> Run:
         described: dict[str, Any] = json.loads((path / "config.json").read_text())
         tier = Tier.model_validate(described["tier"])
         return Run(path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UseError(
             f"{path}: no run there (it has no config.json). Mend: name a directory that `atft train` made."
         ) from None
     except (OSError, KeyError, ValueError, ValidationError) as error:
-        raise UseError(f"{path}/config.json: cannot be read: {error}") from None
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise UseError(f"{path}/config.json: cannot be read: {reason}. Mend: start a new run.") from None
 
 
 def run_path(root: Path, name: str) -> Path:

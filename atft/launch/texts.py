@@ -38,8 +38,9 @@ def of_market(truth: Mapping[str, Any]) -> str:
     options, reach = truth["options"], truth["reachable"]
     return (
         f"synthetic market of {options['stocks']} stocks × {options['days']} days, planted IC {options['ic']:g}\n"
-        f"best reachable: IC {reach['ic']:.4f}, Sharpe {reach['sharpe_annual']:.1f} a year "
-        f"({reach['sharpe_daily']:.3f} a day); a ridge on today's features reaches IC {reach['ridge_ic']:.4f}"
+        f"best reachable: IC {reach['ic']:.4f}; held in proportion to the true signal, Sharpe "
+        f"{reach['sharpe_annual']:.1f} a year ({reach['sharpe_daily']:.3f} a day)\n"
+        f"a ridge on today's features reaches IC {reach['ridge_ic']:.4f}"
     )
 
 

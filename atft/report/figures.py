@@ -287,18 +287,26 @@ def _phase_axis(panels: Sequence[Axes], spans: Sequence[Span]) -> None:
     width = lowest.figure.get_size_inches()[0] * 72 - 60  # type: ignore[union-attr]
     for place, span in enumerate(spans, 1):
         room = width * (span.last - span.first + 1) / (last - first + 1)
-        text = span.name if 0.53 * FONT_SIZE * len(span.name) < room else str(place)
+        words = span.name.split()
+        fits = [text for text in (" ".join(words), "\n".join(words)) if _width(text) < room]
+        text = fits[0] if fits else str(place)
         middle = (span.first + span.last) / 2
         lowest.annotate(
             text,
             (middle, 0),
             xycoords=("data", "axes fraction"),
-            xytext=(0, -34),
+            xytext=(0, -25),
             textcoords="offset points",
             ha="center",
+            va="top",
             fontsize=FONT_SIZE,
             color=colour("ink"),
         )
+
+
+def _width(text: str) -> float:
+    """Width of the longest line in points, about."""
+    return 0.53 * FONT_SIZE * max(map(len, text.splitlines()))
 
 
 def _ends(epochs: dict[str, Floats], *names: str) -> str:

@@ -139,14 +139,22 @@ class Trainer:
         progress.train_seconds += seconds
         progress.data_seconds += prepared.wait_seconds
         progress.samples += outcome.samples
+        progress.epoch_samples += outcome.samples
+        progress.epoch_data_seconds += prepared.wait_seconds
         progress.batch_sharpes.add(outcome.parts["sharpe"])
         self.events.write(
-            "step", step=progress.step, phase=name, epoch=progress.epoch + 1, loss=outcome.loss, parts=outcome.parts,
+            "step", step=progress.step, phase=name, epoch=progress.epoch + 1, loss=outcome.loss, parts=self._computed(outcome.parts),
             batch_sharpe=outcome.parts["sharpe"], gradient_norm=norm, learning_rate=rate, samples=outcome.samples,
             days=outcome.table.shape[0], micro_batches=outcome.micro_batches, kept_graphs=outcome.kept_graphs,
             seconds=seconds, data_seconds=prepared.wait_seconds, overflows=self.scale.overflows,
             **{f"{part}_seconds": value for part, value in outcome.seconds.items()},
         )  # fmt: skip
+
+    def _computed(self, parts: dict[str, float]) -> dict[str, float | None]:
+        """The parts of the objective, null where the rows do not hold what they are made of."""
+        rows = self.setup.step.rows
+        absent = {"rank_ic": not rows.with_rank_ic, "quantile": not rows.with_quantiles}
+        return {name: None if absent.get(name) else value for name, value in parts.items()}
 
     def _gradient(self, prepared: Prepared, name: str, parts: frozenset[str]) -> StepOutcome:
         """The exact gradient; a float16 overflow takes the same batch again at a lower scale."""
@@ -210,10 +218,12 @@ class Trainer:
             epoch=progress.epoch, train_loss=progress.loss_sum / progress.step_in_epoch,
             validation_loss=found.loss, validation_sharpe=found.sharpe, validation_ic=found.ic,
             validation_rank_ic=found.rank_ic, seconds=progress.epoch_seconds + time.perf_counter() - started,
+            samples=progress.epoch_samples, data_wait_seconds=progress.epoch_data_seconds,
         )  # fmt: skip
         record.epochs.append(epoch)
         best = self._keep_if_best(record, found)
         progress.step_in_epoch, progress.loss_sum, progress.epoch_seconds = 0, 0.0, 0.0
+        progress.epoch_samples, progress.epoch_data_seconds = 0, 0.0
         self.events.write("epoch", phase=name, best=best, **epoch.model_dump())
         self._warn_of_divergence(record)
         if best:

