@@ -143,7 +143,8 @@ class Trainer:
         progress.epoch_data_seconds += prepared.wait_seconds
         progress.batch_sharpes.add(outcome.parts["sharpe"])
         self.events.write(
-            "step", step=progress.step, phase=name, epoch=progress.epoch + 1, loss=outcome.loss, parts=self._computed(outcome.parts),
+            "step", step=progress.step, phase=name, epoch=progress.epoch + 1, loss=outcome.loss,
+            parts=self._computed(outcome.parts),
             batch_sharpe=outcome.parts["sharpe"], gradient_norm=norm, learning_rate=rate, samples=outcome.samples,
             days=outcome.table.shape[0], micro_batches=outcome.micro_batches, kept_graphs=outcome.kept_graphs,
             seconds=seconds, data_seconds=prepared.wait_seconds, overflows=self.scale.overflows,

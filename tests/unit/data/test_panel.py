@@ -254,7 +254,7 @@ def test_a_write_that_the_system_refuses_is_told_and_cleaned_up(tmp_path):
 
 def test_a_disk_without_room_is_told_before_anything_is_written(tmp_path, given, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
-    with pytest.raises(UseError, match="the disk has 0.0 MiB free"):
+    with pytest.raises(UseError, match=r"the disk has 0\.0 MiB free"):
         write_panel(tmp_path / "panel", **given)
     assert left(tmp_path) == []
 
