@@ -59,3 +59,9 @@ class Blocks:
 def concatenate(parts: Sequence[Blocks]) -> Blocks:
     """All blocks of ``parts`` in order, as one :class:`Blocks`."""
     return Blocks(**{f.name: torch.cat([getattr(part, f.name) for part in parts]) for f in fields(Blocks)})
+
+
+def shards(count: int, workers: int) -> list[int]:
+    """How many of ``count`` blocks (or other pieces of work) each worker takes, in order: as equal as can be."""
+    each, rest = divmod(count, workers)
+    return [each + (worker < rest) for worker in range(workers)]

@@ -232,7 +232,11 @@ class Runtime(Settings):
     kept_graphs: Positive | Literal["auto"]
     """Micro-batches whose graphs are kept for the backward pass; the others are run again."""
     threads: Annotated[int, Field(ge=0)]
-    """Threads of one process for tensor operations; 0: one per processor."""
+    """Threads of one process for tensor operations; 0: the machine's processors shared among its workers."""
+    checkpoint_steps: Positive
+    """Optimizer steps between two checkpoints, beside those at the end of each epoch and phase."""
+    collective_timeout_seconds: PositiveFloat
+    """How long a worker waits for the others before the run stops and says which one did not come."""
 
 
 MODES: dict[Mode, dict[str, Any]] = {
@@ -242,6 +246,8 @@ MODES: dict[Mode, dict[str, Any]] = {
         "micro_batch_blocks": "auto",
         "kept_graphs": "auto",
         "threads": 0,
+        "checkpoint_steps": 100,
+        "collective_timeout_seconds": 600.0,
     },
     "optimized": {
         "loader_workers": 8,
@@ -249,6 +255,8 @@ MODES: dict[Mode, dict[str, Any]] = {
         "micro_batch_blocks": "auto",
         "kept_graphs": "auto",
         "threads": 0,
+        "checkpoint_steps": 100,
+        "collective_timeout_seconds": 600.0,
     },
 }
 """What each mode sets: runtime only, so that no mode can change what is learned."""

@@ -10,8 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
-import numpy as np
-
 from atft.blocks import Blocks
 from atft.data.gather import Gatherer
 from atft.data.sampler import Plan
@@ -25,7 +23,7 @@ class Prepared:
 
     Attributes:
         step: the optimizer step.
-        plan: days and stocks of its effective batch.
+        plan: days and stocks of the blocks that this process computes.
         wait_seconds: time that the consumer has waited for the data of this step: before it was handed out, and
             since then in :meth:`blocks`.
     """
@@ -36,9 +34,9 @@ class Prepared:
         self._whole, self._gather = whole, gather
 
     def blocks(self, first: int, last: int) -> Blocks:
-        """Blocks ``first`` to ``last - 1`` of the effective batch.
+        """Blocks ``first`` to ``last - 1`` of the plan.
 
-        Views of the effective batch where that was prepared as a whole, else gathered now; the same numbers either way.
+        Views of the plan's data where that was prepared as a whole, else gathered now; the same numbers either way.
         """
         if self._whole is not None:
             return Blocks(**{name: tensor[first:last] for name, tensor in vars(self._whole).items()})
@@ -81,9 +79,8 @@ class Loader:
             steps: optimizer steps, in order; may be endless.
             days: days of each block.
             workers: threads that prepare ahead.
-            largest_ahead: bytes of data held ahead. Each step ahead, and the one in use, may take its share; an
-                effective batch above it is not prepared as a whole: its plan is, and its blocks are gathered when
-                they are asked for.
+            largest_ahead: bytes of data held ahead. Each step ahead, and the one in use, may take its share; a plan
+                whose data is above it is not prepared as a whole: its blocks are gathered when they are asked for.
         """
         self.workers = workers_in_use(workers)
         self._plan, self._gatherer, self._steps = plan, gatherer, iter(steps)
@@ -140,8 +137,8 @@ class Loader:
         return Prepared(step, plan, self._gather(plan, 0, blocks) if fits else None, self._gather)
 
     def _gather(self, plan: Plan, first: int, last: int) -> Blocks:
-        numbers = np.arange(len(plan.first_days), dtype=np.int64)[first:last]
-        return self._gatherer.blocks(plan.first_days[first:last], plan.stocks[first:last], numbers, self._days)
+        run = slice(first, last)
+        return self._gatherer.blocks(plan.first_days[run], plan.stocks[run], plan.numbers[run], self._days)
 
 
 def workers_in_use(asked: int) -> int:

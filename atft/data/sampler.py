@@ -20,15 +20,17 @@ _TIE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What one effective batch is made of.
+    """What an effective batch, or one worker's shard of it, is made of.
 
     Attributes:
-        first_days: ``[blocks]`` int64, first market day of each block; block ``i`` has number ``i``.
+        first_days: ``[blocks]`` int64, first market day of each block.
         stocks: ``[blocks, stocks_per_day]`` int64, stock numbers, rising; -1 at the end where too few were eligible.
+        numbers: ``[blocks]`` int64, number of each block in the effective batch, which keys its randomness.
     """
 
     first_days: npt.NDArray[np.int64]
     stocks: npt.NDArray[np.int64]
+    numbers: npt.NDArray[np.int64]
 
 
 class BlockSampler:
@@ -78,13 +80,19 @@ class BlockSampler:
             raise UseError(_too_few(batch, len(days), most))
         self._cells = [cells for cells in by_offset if len(cells) >= batch.blocks]
 
-    def plan(self, step: int) -> Plan:
-        """The blocks of optimizer step ``step``."""
+    @property
+    def blocks(self) -> int:
+        """Blocks of one effective batch."""
+        return self._batch.blocks
+
+    def plan(self, step: int, first: int = 0, last: int | None = None) -> Plan:
+        """Blocks ``first`` to ``last - 1`` of optimizer step ``step``; all of them where no limits are given."""
         rng = self._generator(step, 0, _DAYS)
         cells = self._cells[rng.integers(len(self._cells))]
         first_days = rng.choice(cells, self._batch.blocks, replace=False)
-        stocks = [self._stocks(int(day), self._generator(step, block, _STOCKS)) for block, day in enumerate(first_days)]
-        return Plan(first_days, np.stack(stocks))
+        numbers = np.arange(self._batch.blocks, dtype=np.int64)[first:last]
+        stocks = [self._stocks(int(first_days[each]), self._generator(step, int(each), _STOCKS)) for each in numbers]
+        return Plan(first_days[first:last], np.stack(stocks), numbers)
 
     def _generator(self, step: int, block: int, tag: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(np.random.SeedSequence([self._seed, step, block, tag])))

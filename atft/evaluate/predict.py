@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from atft.blocks import Blocks
+from atft.blocks import Blocks, shards
 from atft.errors import RunError
 
 STOCK_DAYS_AT_ONCE = 16_384
@@ -31,6 +32,16 @@ class Gatherer(Protocol):
         """One block of all stocks of ``days`` days from ``first_day``, and the numbers ``[stocks]`` of its stocks."""
 
 
+class Workers(Protocol):
+    """What predictions need of the workers that share them."""
+
+    rank: int
+    world_size: int
+
+    def gather(self, own: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
+        """The entries of all workers, ``sizes`` of them each, in the order of their ranks."""
+
+
 def predict(
     network: nn.Module,
     panel_gatherer: Gatherer,
@@ -41,10 +52,13 @@ def predict(
     precision_context: Callable[[], AbstractContextManager[object]] | None = None,
     days_at_once: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    group: Workers | None = None,
 ) -> npt.NDArray[np.float64]:
     """Scores of every decision day on its whole cross-section, in eval mode and without gradient.
 
-    The network is left in the mode that it came in. ``days_at_once`` follows memory: it changes no score.
+    The network is left in the mode that it came in. ``days_at_once`` follows memory: it changes no score. The workers
+    of ``group`` each compute some of the runs of days, the same runs for any number of them, so that scores are
+    bitwise the same; every worker returns all of them.
 
     Args:
         network: ``network(blocks, frozenset of parts, None).scores`` is ``[blocks, days, stocks]``.
@@ -54,7 +68,8 @@ def predict(
         device: where to compute.
         precision_context: makes the context of a forward pass, such as autocast; none by default.
         days_at_once: most consecutive days of one forward pass; what ``STOCK_DAYS_AT_ONCE`` allows without it.
-        progress: called with days done and days in all after each forward pass.
+        progress: called with days done and days in all (of this worker) after each forward pass.
+        group: the workers that share the days, all of which call this; this process alone where not given.
 
     Returns:
         ``[decision days, stocks]`` float64, in the order of ``decision_days``; NaN where a stock is not scored.
@@ -65,41 +80,53 @@ def predict(
     """
     days = np.asarray(decision_days, dtype=np.int64)
     found, places = np.unique(days, return_inverse=True)
-    scores = np.full((len(found), panel_gatherer.scorable.shape[1]), np.nan)
     parts = frozenset(parts)
     longest = _days_at_once(panel_gatherer) if days_at_once is None else days_at_once
-    done = 0
+    runs = list(consecutive_runs(found, longest))
+    sizes = shards(len(runs), group.world_size if group else 1)
+    rank = group.rank if group else 0
+    own = runs[sum(sizes[:rank]) : sum(sizes[: rank + 1])]
+    done, wanted = 0, sum(length for _, length in own)
+    scores = np.full((wanted, panel_gatherer.scorable.shape[1]), np.nan)
     with evaluating(network):
-        for first, length in consecutive_runs(found, longest):
+        for first, length in own:
             blocks, numbers = panel_gatherer.cross_section(first, length)
             if len(numbers):
                 with torch.no_grad(), precision_context() if precision_context else nullcontext():
                     output = network(blocks.to(device), parts, None).scores
-                _place(scores[done : done + length], output, blocks.scored, numbers, first)
+                _place(scores[done : done + length], output, blocks.scored, numbers)
             done += length
             if progress:
-                progress(done, len(found))
+                progress(done, wanted)
+    if group:
+        bounds = [sum(sizes[:each]) for each in range(group.world_size + 1)]
+        days_of = [sum(length for _, length in runs[low:high]) for low, high in pairwise(bounds)]
+        scores = group.gather(torch.from_numpy(scores), days_of).numpy()
+    _check_finite(scores, found)
     return scores[places]
 
 
 def _place(
-    target: npt.NDArray[np.float64],
-    output: torch.Tensor,
-    scored: torch.Tensor,
-    numbers: npt.NDArray[np.int64],
-    first: int,
+    target: npt.NDArray[np.float64], output: torch.Tensor, scored: torch.Tensor, numbers: npt.NDArray[np.int64]
 ) -> None:
-    """Write the scores of one block into ``target [days, stocks]``, at the numbers of its stocks."""
+    """Write the scores of one block into ``target [days, stocks]``, at the numbers of its stocks.
+
+    A score that is not finite becomes infinite, to be told apart from one that is missing.
+    """
     values = output[0].detach().double().cpu().numpy()
     kept = scored[0].cpu().numpy()
-    bad = kept & ~np.isfinite(values)
+    target[:, numbers] = np.where(kept, np.where(np.isfinite(values), values, np.inf), np.nan)
+
+
+def _check_finite(scores: npt.NDArray[np.float64], days: npt.NDArray[np.int64]) -> None:
+    """After the gather, so that all workers find the same."""
+    bad = np.isinf(scores)
     if bad.any():
-        day = first + int(np.argmax(bad.any(1)))
         raise RunError(
-            f"prediction: {int(bad.sum())} of {int(kept.sum())} scores are not finite, first on day number {day}. "
+            f"prediction: {int(bad.sum())} of {int((~np.isnan(scores)).sum())} scores are not finite, first on day "
+            f"number {days[int(np.argmax(bad.any(1)))]}. "
             "The weights or that day's inputs are damaged. Mend: an earlier checkpoint, or precision 32."
         )
-    target[:, numbers] = np.where(kept, values, np.nan)
 
 
 def _days_at_once(gatherer: Gatherer) -> int:

@@ -64,14 +64,17 @@ class Outcomes:
 
 def assess(
     trainer: Trainer, run: str, *, seconds: float, progress: Callable[[int, int], None] | None = None
-) -> result.Result:
-    """Evaluate the last phase's best weights on the test period, beside the baselines.
+) -> result.Result | None:
+    """Evaluate the last phase's best weights on the test period, beside the baselines; collective.
 
     Args:
         trainer: after its last phase.
         run: name of the run.
         seconds: run time so far.
         progress: called with days done and in all.
+
+    Returns:
+        The result on the leading worker, None on the others.
     """
     setup, state = trainer.setup, trainer.progress
     tier, panel = setup.tier, setup.panel
@@ -80,8 +83,11 @@ def assess(
     test = Outcomes.of(panel, setup.gatherer.scorable, tier, setup.periods.test)
     scores = predict(
         setup.network, setup.gatherer, test.days, parts, device=setup.device,
-        precision_context=setup.precision.autocast, progress=progress,
+        precision_context=setup.precision.autocast, progress=progress, group=setup.group,
     )  # fmt: skip
+    sampled_ic = _sampled_ic(setup, parts)
+    if not setup.group.leads:
+        return None
     summary = summarised(scores, test, tier)
     return result.Result(
         run=run,
@@ -93,8 +99,8 @@ def assess(
         effective_batch=result.EffectiveBatch(
             days=tier.batch.days, stocks_per_day=tier.batch.stocks_per_day, samples=state.samples / max(1, state.step)
         ),
-        world_size=1,
-        micro_batches=-(-tier.batch.blocks // state.micro_batch_blocks),
+        world_size=setup.group.world_size,
+        micro_batches=-(-setup.shards[0] // state.micro_batch_blocks),
         precision=setup.precision.name,
         sharpe_kind=tier.objective.sharpe_kind,
         validation_metric=tier.validation_metric,
@@ -107,7 +113,7 @@ def assess(
             summary,
             test.dates,
             missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
-            sampled_ic=_sampled_ic(setup, parts),
+            sampled_ic=sampled_ic,
         ),
         baselines=all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores),
         planted=planted(panel.path),

@@ -13,23 +13,22 @@ from typing import Any
 from atft.config import Tier
 from atft.data.build import build
 from atft.data.gather import scorable_days
-from atft.data.loader import workers_in_use
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.splits import decision_days
 from atft.data.synth import SynthOptions, make_market, write_market
 from atft.errors import UseError
-from atft.evaluate import result
 from atft.experiment import runs
-from atft.experiment.assess import Outcomes, assess, simple_baselines
+from atft.experiment.assess import Outcomes, simple_baselines
 from atft.experiment.runs import Run
 from atft.experiment.tiers import resolve
 from atft.launch import texts
-from atft.observe.console import Screen, progress, stages
+from atft.launch.training import asked_to_stop, carried_out, finish, told
+from atft.observe.console import progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
 from atft.train.loop import Trainer, phases_done
-from atft.train.setup import Setup, prepare
+from atft.train.setup import prepare
 
 
 def synthesize(out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -115,8 +114,10 @@ def train_run(
         path = runs.new_path(runs_root, name, resolved.tier)
         setup = prepare(resolved.tier, Panel.open(data), progress=stages(quiet))
         run = runs.create(path, resolved, data, setup.panel.sha256, command)
-    with progress(quiet) as screen:
-        return _train(run, setup, screen, resume=resume)
+    with EventLog(run.events) as events, progress(quiet) as screen, asked_to_stop() as wishes:
+        events.subscribe(screen)
+        carried_out(run, setup, events, resume=resume, wishes=lambda: wishes)
+    return told(run)
 
 
 def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, root: Path, name: str | None) -> Run:
@@ -137,51 +138,11 @@ def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, root: Pat
     return replace(run, tier=now)
 
 
-def _train(run: Run, setup: Setup, screen: Screen, *, resume: bool) -> dict[str, Any]:
-    started = time.monotonic()
-    with EventLog(run.events) as events:
-        events.subscribe(screen)
-        trainer = Trainer(setup, run.path, events)
-        if resume:
-            trainer.resume()  # before anything is written: a checkpoint that is refused leaves the run as it is
-            started -= trainer.progress.train_seconds
-        _announce(events, run, trainer)
-        if resume:
-            events.write("resumed", step=trainer.progress.step)
-        trainer.run()
-        return _finish(run, trainer, events, started)
-
-
-def _announce(events: EventLog, run: Run, trainer: Trainer) -> None:
-    tier, setup = trainer.setup.tier, trainer.setup
-    batch = tier.batch
-    events.write(
-        "run_started", run=run.path.name, tier=tier.name, seed=tier.seed, parameters=setup.parameters, world_size=1,
-        effective_batch={**batch.model_dump(), "samples": batch.samples}, precision_asked=tier.precision,
-        precision=setup.precision.name, device=setup.device.type, threads=setup.threads,
-        loader_workers=workers_in_use(tier.runtime.loader_workers), steps_per_epoch=tier.steps_per_epoch,
-        total_steps=trainer.total_steps,
-        phases=[{"name": name, **phase.model_dump()} for name, phase in trainer.phases.items()],
-    )  # fmt: skip
-    for text in setup.warnings:
-        events.write("warning", text=text)
-
-
-def _finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> dict[str, Any]:
-    events.write("evaluation_started", days=len(trainer.setup.periods.test))
-    found = assess(trainer, run.path.name, seconds=time.monotonic() - started)
-    result.write(run.result, found)
-    events.write("evaluation_finished", sharpe_annual=found.test.sharpe_annual, ic=found.test.ic)
-    report = write_report(run.path)
-    events.write("run_finished", result=str(run.result), report=str(report), seconds=time.monotonic() - started)
-    return _told(run, found, report)
-
-
 def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     """What a run came to; a run that was trained but not evaluated is evaluated now, and only then."""
     run = runs.open_run(path)
     if run.result.exists():
-        return _told(run, result.read(run.result), run.path / "report.html")
+        return told(run)
     done, phases = phases_done(run.path), len(run.tier.phases_to_run())
     if done < phases:
         raise UseError(
@@ -191,16 +152,12 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     setup = prepare(run.tier, Panel.open(run.panel), progress=stages(quiet))
     with EventLog(run.events) as events, progress(quiet) as screen:
         events.subscribe(screen)
-        trainer = Trainer(setup, run.path, events)
-        trainer.resume()
-        return _finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds)
+        with Trainer(setup, run.path, events) as trainer:
+            trainer.resume()
+            finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds)
+    return told(run)
 
 
 def report_run(path: Path, out: Path | None) -> Path:
     """Write the HTML report of a run."""
     return write_report(path, out)
-
-
-def _told(run: Run, found: result.Result, report: Path) -> dict[str, Any]:
-    told = {"run": str(run.path), "result": str(run.result), "report": str(report)}
-    return told | {"test": found.test.model_dump(mode="json", exclude={"series"}), "text": texts.of_result(found, told)}

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from atft.errors import UseError
 
@@ -29,16 +29,20 @@ class EventLog:
 
     Args:
         path: the file, or the run's directory, where it is called ``events.jsonl``. A log that exists is
-            continued; a last line that was torn by a kill is closed off first.
+            continued; a last line that was torn by a kill is closed off first. None: keep no file, which is what
+            all workers but the leading one do.
 
     Raises:
         UseError: the file cannot be opened for writing.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = _file(path)
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self._subscribers: list[Subscriber] = []
         self._lock = threading.RLock()
+        self._file: IO[bytes] | None = None
+        if path is None:
+            return
+        self.path = _file(path)
         torn = _ends_torn(self.path)
         try:
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115 - lives as long as the log
@@ -83,7 +87,8 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +104,8 @@ class EventLog:
         self.write("warning", text=f"{name} no longer receives events: {type(error).__name__}: {error}")
 
     def _append(self, line: bytes) -> None:
+        if self._file is None:
+            return
         try:
             while line:
                 line = line[self._file.write(line) :]

@@ -14,11 +14,16 @@ from safetensors.torch import save_file
 
 from atft.errors import UseError
 
-VERSION = 2
+VERSION = 3
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], *, previous: Path | None = None) -> None:
     """Call ``write`` with a temporary path beside ``path`` and move the result into place once it is on disk.
+
+    Args:
+        path: the file.
+        write: makes it.
+        previous: where the file that stood at ``path`` goes; it is replaced where not given.
 
     Raises:
         UseError: the file cannot be written (disk full, no permission); what stood at ``path`` is untouched.
@@ -29,6 +34,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     except Exception as error:
         temporary.unlink(missing_ok=True)
@@ -51,10 +58,36 @@ def checksum(value: Any, before: int = 0) -> int:
     return zlib.crc32(repr(value).encode(), before)
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
+def copied(value: Any) -> Any:
+    """``value`` with tensors of its own on the CPU, which nothing that happens later changes."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: copied(part) for name, part in value.items()}
+    return [copied(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def save_state(path: Path, state: dict[str, Any], *, previous: Path | None = None) -> None:
     """Write the state that a run goes on from: tensors, numbers, strings, lists and dicts of them."""
     whole = {"version": VERSION, "checksum": checksum(state), "state": state}
-    write_atomically(path, lambda temporary: torch.save(whole, temporary))
+    write_atomically(path, lambda temporary: torch.save(whole, temporary), previous=previous)
+
+
+def load_latest(path: Path, previous: Path) -> tuple[dict[str, Any], str | None]:
+    """The state in ``path``, or the one before where that is damaged or missing.
+
+    Returns:
+        The state, and what is to be told where it is not the last one.
+
+    Raises:
+        UseError: neither can be read.
+    """
+    try:
+        return load_state(path), None
+    except UseError as error:
+        if not previous.exists():
+            raise
+        return load_state(previous), f"{error} The checkpoint before it, {previous.name}, is taken instead."
 
 
 def load_state(path: Path) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -14,17 +16,45 @@ from atft.data.loader import Loader, Prepared
 from atft.errors import RunError, UseError
 from atft.model.random_keys import RandomKeys
 from atft.observe.events import EventLog
-from atft.train import checkpoint, optimizer, partition
-from atft.train.memory import free_bytes
+from atft.train import checkpoint, optimizer
+from atft.train.collectives import CollectiveError, Note
+from atft.train.keeper import LAST, PREVIOUS, Keeper
+from atft.train.memory import free_bytes, kept_bytes
+from atft.train.partition import Cut, cut_for
 from atft.train.phases import divergence, learning_rate
 from atft.train.precision import LossScale
 from atft.train.progress import DivergenceRecord, EpochRecord, PhaseRecord, Progress
 from atft.train.setup import Setup
-from atft.train.step import GradientOverflowError, NonFiniteError, ReplayError, StepOutcome
+from atft.train.step import (
+    GradientOverflowError,
+    NonFiniteError,
+    OutOfMemoryError,
+    ReplayError,
+    Shard,
+    StepOutcome,
+    is_out_of_memory,
+)
 from atft.train.validation import Validation, expected_std, validate
 
 SAVE_SECONDS = 60.0
-"""A checkpoint is written at the end of each epoch, and within one when this many seconds have passed."""
+"""A checkpoint is written within an epoch when this many seconds have passed, however few steps that were."""
+
+
+class Interrupted(RunError):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+@dataclass
+class Wishes:
+    """What a run is asked from outside while it trains: by a signal, or by whoever launched it.
+
+    Attributes:
+        stop: end after the step that is running, with a checkpoint.
+        save: write a checkpoint after the step that is running.
+    """
+
+    stop: bool = False
+    save: bool = False
 
 
 def phases_done(run_dir: Path) -> int:
@@ -33,51 +63,86 @@ def phases_done(run_dir: Path) -> int:
     Raises:
         UseError: there is no checkpoint, or it is damaged.
     """
-    return int(checkpoint.load_state(run_dir / "checkpoints" / "last.pt")["progress"]["phase"])
+    folder = run_dir / "checkpoints"
+    return int(checkpoint.load_latest(folder / LAST, folder / PREVIOUS)[0]["progress"]["phase"])
 
 
 class Trainer:
-    """Trains one tier on one panel in one process.
+    """Trains one tier on one panel, as one of the workers of ``setup.group``; use it as a context manager.
 
     Args:
         setup: the tier made ready.
         run_dir: where checkpoints go.
         events: receives what happens.
+        published: called with the names of files, relative to ``run_dir``, that are complete.
+        wishes: looked at before each step.
     """
 
-    def __init__(self, setup: Setup, run_dir: Path, events: EventLog) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        run_dir: Path,
+        events: EventLog,
+        *,
+        published: Callable[[str], object] = lambda name: None,
+        wishes: Callable[[], Wishes] = Wishes,
+    ) -> None:
         self.setup = setup
         self.events = events
-        self.folder = run_dir / "checkpoints"
+        self.keeper = Keeper(run_dir / "checkpoints", setup.group, events, published)
         self.phases = setup.tier.phases_to_run()
         self.progress = Progress()
         self.scale = LossScale.of(setup.precision)
-        self.best: dict[str, torch.Tensor] = {}
+        self.fallback: str | None = None
+        self._wishes = wishes
         self._optimizer: torch.optim.Optimizer | None = None
-        self._saved = time.monotonic()
+
+    def __enter__(self) -> Trainer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.keeper.close()
+        except UseError as unwritten:
+            if error is None:
+                raise
+            error.add_note(str(unwritten))  # what went wrong first is what is told
 
     @property
     def total_steps(self) -> int:
         """Optimizer steps of all phases."""
         return sum(phase.epochs for phase in self.phases.values()) * self.setup.tier.steps_per_epoch
 
-    def best_weights_path(self, phase: int) -> Path:
-        """Where the best weights of the phase of this number lie."""
-        return self.folder / f"best-{phase}-{list(self.phases)[phase]}.safetensors"
+    @property
+    def cut(self) -> Cut:
+        """How this worker cuts its shard."""
+        return Cut(self.progress.micro_batch_blocks, self.progress.kept_graphs)
 
     def load_best(self) -> None:
         """Put the best weights of the last phase into the network."""
-        self.setup.network.load_state_dict(checkpoint.load_weights(self.best_weights_path(len(self.phases) - 1)))
+        self._load_best(len(self.phases) - 1)
+
+    def _best_name(self, phase: int) -> str:
+        return f"best-{phase}-{list(self.phases)[phase]}.safetensors"
+
+    def _load_best(self, phase: int) -> None:
+        self.setup.network.load_state_dict(self.keeper.load_weights(self._best_name(phase)))
 
     def run(self) -> Progress:
         """Train all phases that are left.
 
         Raises:
-            RunError: a loss or gradient is not finite.
+            Interrupted: it was asked to stop.
+            RunError: a loss or gradient is not finite, memory does not suffice, or another worker did not come.
             UseError: a checkpoint cannot be written.
         """
-        if not self.progress.micro_batch_blocks:
-            self._decide_partition()
+        group = self.setup.group
+        if self.progress.step == 0:
+            self.setup.network.load_state_dict(group.shared(self.setup.network.state_dict()))
+        if self.progress.world_size != group.world_size:
+            self._decide_cut()
         for number, (name, phase) in enumerate(self.phases.items()):
             if number >= self.progress.phase:
                 self._run_phase(number, name, phase)
@@ -88,7 +153,7 @@ class Trainer:
         if len(self.progress.phases) <= number:
             self.progress.phases.append(PhaseRecord(name=name))
             if number:
-                self.setup.network.load_state_dict(checkpoint.load_weights(self.best_weights_path(number - 1)))
+                self._load_best(number - 1)
         if self._optimizer is None:
             self._optimizer = self._new_optimizer(parts)
         self.events.write(
@@ -100,6 +165,7 @@ class Trainer:
         self.progress.phase, self.progress.epoch = number + 1, 0
         self._optimizer = None
         self.save()
+        self.keeper.wait()
         self.events.write(
             "phase_finished", phase=name, best_epoch=record.best_epoch, best_metric=record.best_metric,
             expected_batch_sharpe_std=record.expected_batch_sharpe_std, seconds=time.monotonic() - started,
@@ -113,22 +179,27 @@ class Trainer:
         left = (phase.epochs - progress.epoch) * per_epoch - progress.step_in_epoch
         steps = range(progress.step, progress.step + left)
         tier = self.setup.tier
+        rank, shards = self.setup.group.rank, self.setup.shards
+        first = sum(shards[:rank])
+        last = first + shards[rank]
         with Loader(
-            self.setup.sampler.plan, self.setup.gatherer, steps, days=tier.batch.block_days,
-            workers=tier.runtime.loader_workers,
+            lambda step: self.setup.sampler.plan(step, first, last), self.setup.gatherer, steps,
+            days=tier.batch.block_days, workers=tier.runtime.loader_workers,
         ) as loader:  # fmt: skip
             for prepared in loader:
                 self._step(prepared, name, phase, parts)
                 if progress.step_in_epoch == per_epoch:
                     self._end_epoch(name, parts)
-                elif time.monotonic() - self._saved > SAVE_SECONDS:
-                    self.save()
+                self._heed(tier.runtime.checkpoint_steps)
+                self.keeper.check()
 
     def _step(self, prepared: Prepared, name: str, phase: Phase, parts: frozenset[str]) -> None:
         # What is waited for before the step is not in its time; what is gathered on demand within it is.
         started = time.perf_counter() - prepared.wait_seconds
         progress, per_epoch = self.progress, self.setup.tier.steps_per_epoch
         rate = learning_rate(phase, progress.epoch * per_epoch + progress.step_in_epoch, phase.epochs * per_epoch)
+        wishes, cut = self._wishes(), self.cut
+        self.setup.group.note = Note(wishes.stop, wishes.save, cut.blocks, cut.kept)
         outcome = self._gradient(prepared, name, parts)
         norm = self._update(rate, parts)
         seconds = time.perf_counter() - started
@@ -146,10 +217,42 @@ class Trainer:
             "step", step=progress.step, phase=name, epoch=progress.epoch + 1, loss=outcome.loss,
             parts=self._computed(outcome.parts),
             batch_sharpe=outcome.parts["sharpe"], gradient_norm=norm, learning_rate=rate, samples=outcome.samples,
-            days=outcome.table.shape[0], micro_batches=outcome.micro_batches, kept_graphs=outcome.kept_graphs,
+            days=outcome.table.shape[0], world_size=self.setup.group.world_size,
+            micro_batches=outcome.micro_batches, kept_graphs=outcome.kept_graphs,
             seconds=seconds, data_seconds=prepared.wait_seconds, overflows=self.scale.overflows,
             **{f"{part}_seconds": value for part, value in outcome.seconds.items()},
         )  # fmt: skip
+
+        self._adopt(outcome)
+
+    def _adopt(self, outcome: StepOutcome) -> None:
+        """Cut the next steps as finely as the worker with the least memory has to."""
+        heard = self.setup.group.heard
+        blocks = min([outcome.cut.blocks, *(note.blocks for note in heard)])
+        kept = min([outcome.cut.kept, *(note.kept for note in heard)])
+        if Cut(blocks, kept) == self.cut:
+            return
+        was, self.progress.micro_batch_blocks, self.progress.kept_graphs = self.cut, blocks, kept
+        text = (
+            f"out of memory at step {self.progress.step}: micro-batches of {was.blocks} blocks, {was.kept} graphs "
+            f"kept, become {blocks} and {kept}. No number changes."
+        )
+        self.events.write("out_of_memory", step=self.progress.step, blocks=blocks, kept_graphs=kept, text=text)
+
+    def _heed(self, checkpoint_steps: int) -> None:
+        """Save, or stop, where any worker was asked to, or where it is time."""
+        heard, progress = self.setup.group.heard, self.progress
+        stop = any(note.stop for note in heard)
+        late = time.monotonic() - self.keeper.saved_at > SAVE_SECONDS
+        if stop or late or any(note.save for note in heard) or progress.step % checkpoint_steps == 0:
+            self.save()
+        if stop:
+            self.keeper.wait()
+            self.events.write("stopped", step=progress.step)
+            raise Interrupted(
+                f"stopped as asked after step {progress.step}; its checkpoint is written. "
+                f"Mend: --run {self.keeper.folder.parent.name} --resume goes on from there."
+            )
 
     def _computed(self, parts: dict[str, float]) -> dict[str, float | None]:
         """The parts of the objective, null where the rows do not hold what they are made of."""
@@ -160,14 +263,11 @@ class Trainer:
     def _gradient(self, prepared: Prepared, name: str, parts: frozenset[str]) -> StepOutcome:
         """The exact gradient; a float16 overflow takes the same batch again at a lower scale."""
         keys = RandomKeys(self.setup.tier.seed, prepared.step)
-        cuts = partition.cuts(len(prepared.plan.first_days), self.progress.micro_batch_blocks)
-        micro_batches = [partial(prepared.blocks, first, last) for first, last in cuts]
+        shard = Shard(prepared.blocks, self.setup.shards)
         self.setup.network.train()
         while True:
             try:
-                outcome = self.setup.step(
-                    micro_batches, parts, keys, kept_graphs=self.progress.kept_graphs, loss_scale=self.scale.value
-                )
+                outcome = self.setup.step(shard, parts, keys, cut=self.cut, loss_scale=self.scale.value)
             except NonFiniteError as error:
                 overflow = self.setup.precision.scaled and isinstance(error, GradientOverflowError)
                 if overflow and self.scale.overflow():
@@ -175,29 +275,42 @@ class Trainer:
                 raise RunError(
                     f"step {prepared.step + 1}, phase {name}: {error}. The run stops; nothing is skipped."
                 ) from error
-            except (ReplayError, ValueError) as error:
+            except (ReplayError, OutOfMemoryError, CollectiveError, ValueError) as error:
                 raise RunError(f"step {prepared.step + 1}, phase {name}: {error}.") from error
             self.scale.success()
             return outcome
 
-    def _decide_partition(self) -> None:
-        """Cut effective batches once for the whole run, so that a resumed run rounds like an unbroken one."""
-        tier, blocks = self.setup.tier, self.setup.tier.batch.blocks
-        block_bytes = partition.activation_bytes(
-            block_days=tier.batch.block_days, window=tier.window.days, stocks=tier.batch.stocks_per_day,
-            features=len(self.setup.panel.feature_names), hidden_size=tier.model.hidden_size,
+    def _decide_cut(self) -> None:
+        """Cut shards once for the whole run, so that a resumed run rounds like an unbroken one."""
+        setup, runtime = self.setup, self.setup.tier.runtime
+        block_bytes = self._block_bytes() if "auto" in (runtime.micro_batch_blocks, runtime.kept_graphs) else 1.0
+        found = cut_for(
+            runtime.micro_batch_blocks, runtime.kept_graphs, blocks=setup.shards[0], block_bytes=block_bytes,
+            free_bytes=free_bytes(setup.device) / setup.group.local_size,
         )  # fmt: skip
-        free = free_bytes(self.setup.device)
-        per = partition.micro_batch_blocks(
-            tier.runtime.micro_batch_blocks, blocks=blocks, block_bytes=block_bytes, free_bytes=free
-        )
-        self.progress.micro_batch_blocks = per
-        self.progress.kept_graphs = partition.kept_graphs(
-            tier.runtime.kept_graphs,
-            micro_batches=-(-blocks // per),
-            micro_batch_bytes=per * block_bytes,
-            free_bytes=free,
-        )
+        self.progress.world_size = setup.group.world_size
+        self.progress.micro_batch_blocks = int(setup.group.least(found.blocks))
+        self.progress.kept_graphs = int(setup.group.least(found.kept))
+
+    def _block_bytes(self) -> float:
+        """What the graph of one block keeps, measured with all parts on that any phase has."""
+        setup, days = self.setup, self.setup.tier.batch.block_days
+        parts = frozenset(part for phase in self.phases.values() for part in phase.parts)
+        plan = setup.sampler.plan(0, 0, 1)
+        blocks = setup.gatherer.blocks(plan.first_days, plan.stocks, plan.numbers, days)
+        setup.network.train()
+        try:
+            return kept_bytes(
+                lambda: setup.step.forward(blocks, parts, RandomKeys(setup.tier.seed, 0)), setup.network.parameters()
+            )
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise RunError(
+                    f"memory does not hold the graph of one block of {days} days × {setup.tier.batch.stocks_per_day} "
+                    "stocks. Mend: a machine with more memory, or a smaller batch.block_days, which changes what is "
+                    "learned."
+                ) from error
+            raise
 
     def _update(self, rate: float, parts: frozenset[str]) -> float:
         """One optimizer step; returns the gradient's norm before clipping."""
@@ -212,6 +325,7 @@ class Trainer:
     def _end_epoch(self, name: str, parts: frozenset[str]) -> None:
         started = time.perf_counter()
         progress, tier = self.progress, self.setup.tier
+        self._check_alike()
         found = validate(self.setup, parts)
         record = progress.phases[progress.phase]
         progress.epoch += 1
@@ -233,12 +347,24 @@ class Trainer:
             )
         self.save()
 
+    def _check_alike(self) -> None:
+        """All workers hold the same weights to the last bit, or the run stops: they would train different networks."""
+        own = checkpoint.checksum(list(self.setup.network.state_dict().items()))
+        world_size = self.setup.group.world_size
+        all_sums = self.setup.group.gather(torch.tensor([own], dtype=torch.int64), [1] * world_size).tolist()
+        differing = [rank for rank, found in enumerate(all_sums) if found != all_sums[0]]
+        if differing:
+            raise RunError(
+                f"step {self.progress.step}: the weights of workers {differing} differ from those of worker 0. "
+                "Mend: machines of one kind, with the same versions of torch."
+            )
+
     def _keep_if_best(self, record: PhaseRecord, found: Validation) -> bool:
         metric = found.metric(self.setup.tier.validation_metric)
         if record.best_epoch is not None and record.best_metric is not None and metric <= record.best_metric:
             return False
         record.best_epoch, record.best_metric = self.progress.epoch, metric
-        checkpoint.save_weights(self.best_weights_path(self.progress.phase), self.setup.network.state_dict())
+        self.keeper.save_weights(self._best_name(self.progress.phase), self.setup.network.state_dict())
         return True
 
     def _warn_of_divergence(self, record: PhaseRecord) -> None:
@@ -262,7 +388,7 @@ class Trainer:
         self.events.write("divergence", phase=record.name, epoch=found.last_epoch, since=found.first_epoch, text=text)
 
     def save(self) -> None:
-        """Write the state that :meth:`resume` goes on from."""
+        """Write the state that :meth:`resume` goes on from, in the background."""
         state: dict[str, Any] = {
             "config": self.setup.tier.sha256(),
             "data": self.setup.panel.sha256,
@@ -271,9 +397,7 @@ class Trainer:
             "optimizer": self._optimizer.state_dict() if self._optimizer else None,
             "scale": vars(self.scale),
         }
-        checkpoint.save_state(self.folder / "last.pt", state)
-        self._saved = time.monotonic()
-        self.events.write("checkpoint", path="checkpoints/last.pt", step=self.progress.step)
+        self.keeper.save(state, self.progress.step)
 
     def resume(self) -> None:
         """Go on from the last checkpoint of the run.
@@ -281,11 +405,11 @@ class Trainer:
         Raises:
             UseError: there is none, it is damaged, or it is of another configuration or other data.
         """
-        state = checkpoint.load_state(self.folder / "last.pt")
+        state, self.fallback = self.keeper.load()
         for name, now in (("config", self.setup.tier.sha256()), ("data", self.setup.panel.sha256)):
             if state[name] != now:
                 raise UseError(
-                    f"{self.folder.parent}: cannot go on, its {name} differs from this one "
+                    f"{self.keeper.folder.parent}: cannot go on, its {name} differs from this one "
                     f"({state[name][:12]} there, {now[:12]} here). "
                     "Mend: resume with the same tier and panel, or start a new run."
                 )

@@ -1,16 +1,35 @@
-"""How much memory this process may still take."""
+"""How much memory a forward pass keeps, and how much this process may still take."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
 )
 """Limit and use of this process's control group, version 2 and version 1."""
+
+
+def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> int:
+    """Bytes that the graph of ``forward()`` keeps for its backward pass, without ``parameters``."""
+    storages: dict[int, int] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in parameters}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        kept = forward()
+    del kept
+    return sum(storages.values())
 
 
 def free_bytes(device: torch.device) -> float:

@@ -72,6 +72,7 @@ class Progress(BaseModel):
     samples: int = 0
     train_seconds: float = 0.0
     data_seconds: float = 0.0
+    world_size: int = 0
     micro_batch_blocks: int = 0
     kept_graphs: int = 0
     phases: list[PhaseRecord] = []

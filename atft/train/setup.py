@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from atft import config
+from atft.blocks import shards
 from atft.config import PARTS, Tier
 from atft.data.gather import Gatherer
 from atft.data.graph import TrailingGraph, trailing_graph
@@ -22,6 +23,7 @@ from atft.model.network import Network, NetworkShape
 from atft.objective.mix import LEAST_DAYS, Mix
 from atft.objective.rows import RowSettings
 from atft.train import precision
+from atft.train.collectives import Group
 from atft.train.step import ExactStep
 
 
@@ -41,6 +43,7 @@ class Setup:
         precision: the number formats in effect.
         device: where tensors live.
         threads: threads of tensor operations.
+        group: the workers of the run.
         warnings: what is worth saying before training starts.
     """
 
@@ -55,7 +58,13 @@ class Setup:
     precision: precision.InEffect
     device: torch.device
     threads: int
+    group: Group
     warnings: tuple[str, ...]
+
+    @property
+    def shards(self) -> list[int]:
+        """Blocks of every worker's shard, by rank."""
+        return shards(self.tier.batch.blocks, self.group.world_size)
 
     @property
     def parameters(self) -> int:
@@ -74,8 +83,22 @@ class Setup:
         return sum(parameter.numel() for parameter in self.network.parameters_of(parts))
 
 
-def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] | None = None) -> Setup:
-    """Build everything for ``tier`` on ``panel``.
+def prepare(
+    tier: Tier,
+    panel: Panel,
+    *,
+    group: Group | None = None,
+    device: torch.device | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Setup:
+    """Build everything for ``tier`` on ``panel``, alike on every worker of ``group``.
+
+    Args:
+        tier: the settings.
+        panel: the data.
+        group: the workers; this process alone where not given.
+        device: where tensors live; a GPU where there is one and none is named.
+        progress: told the stage and how much of it is done.
 
     Raises:
         UseError: the panel is too short or too narrow for the tier, or a period is empty.
@@ -86,8 +109,10 @@ def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] 
             f"{panel.path}: {len(panel.days)} days, fewer than window.days = {tier.window.days} of tier {tier.name}. "
             "Mend: build the panel from a longer table, or --set window.days."
         )
-    use_machine(tier.runtime)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    group = group or Group()
+    use_machine(tier.runtime, group.local_size)
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check_workers(tier, group.world_size)
     periods = decision_days(panel.days, tier.split, tier.label)
     _check_validation(tier, panel, periods)
     graph = trailing_graph(panel, tier.graph, progress=progress)
@@ -104,10 +129,11 @@ def prepare(tier: Tier, panel: Panel, *, progress: Callable[[str, float], None] 
             _decidable(periods.train, gatherer.scorable), graph, gatherer.scorable, tier.batch, tier.seed
         ),
         network=network,
-        step=ExactStep(network, mix(tier.objective), row_settings(tier), number_format.autocast, device),
+        step=ExactStep(network, mix(tier.objective), row_settings(tier), number_format.autocast, device, group),
         precision=number_format,
         device=device,
         threads=torch.get_num_threads(),
+        group=group,
         warnings=_warnings(tier, periods, gatherer.scorable),
     )
 
@@ -119,6 +145,20 @@ def _check_width(tier: Tier, panel: Panel) -> None:
             f"{panel.path}: {len(panel.codes)} stocks, fewer than batch.stocks_per_day = {wanted} of tier {tier.name}: "
             f"its effective batch of {tier.batch.samples} stock-days cannot be filled. Mend: a wider panel, or "
             f"--set batch.stocks_per_day={len(panel.codes)} with the days that keep the batch what it should be."
+        )
+
+
+def check_workers(tier: Tier, workers: int) -> None:
+    """Each worker computes at least one block.
+
+    Raises:
+        UseError: there are more workers than blocks.
+    """
+    blocks = tier.batch.blocks
+    if workers > blocks:
+        raise UseError(
+            f"{workers} workers for an effective batch of {blocks} blocks of {tier.batch.block_days} days: a block is "
+            f"never split. Mend: at most {blocks} workers, or a smaller batch.block_days (which changes the samples)."
         )
 
 
@@ -150,9 +190,9 @@ def _decidable(days: NDArray[np.int64], scorable: NDArray[np.bool_]) -> NDArray[
     return np.asarray(days[scorable[days].sum(axis=1) >= 2])
 
 
-def use_machine(runtime: config.Runtime) -> None:
-    """Set this process's threads and determinism."""
-    torch.set_num_threads(runtime.threads or processors())
+def use_machine(runtime: config.Runtime, local_size: int = 1) -> None:
+    """Set this process's threads and determinism, where ``local_size`` workers share the machine."""
+    torch.set_num_threads(runtime.threads or max(1, processors() // local_size))
     torch.use_deterministic_algorithms(runtime.deterministic)
 
 

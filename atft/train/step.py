@@ -1,9 +1,10 @@
-"""The exact step: the gradient of a statistic of the whole effective batch, with any number of micro-batches.
+"""The exact step: the gradient of a statistic of the whole effective batch, on any workers, in any micro-batches.
 
-A Sharpe ratio is no mean of smaller Sharpe ratios. So the micro-batches only compute the rows of their days; the
-objective is taken once, of the table of all rows; and its gradient with respect to each row goes back through the
-micro-batch that made it. Where memory does not hold all graphs, the first micro-batches run without one and run
-again, under the same random keys, when their gradient is known.
+A Sharpe ratio is no mean of smaller Sharpe ratios. So each worker's micro-batches only compute the rows of their days;
+the rows of all workers are gathered; the objective is taken once, of the table of all rows, alike on every worker; and
+its gradient with respect to a worker's own rows goes back through the micro-batch that made each of them. The workers'
+gradients are added once. Where memory does not hold all graphs, the first micro-batches run without one and run again,
+under the same random keys, when their gradient is known.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +23,10 @@ from atft.model.network import Network
 from atft.model.random_keys import RandomKeys
 from atft.objective.mix import Mix
 from atft.objective.rows import TERMS, RowSettings, day_rows
+from atft.train.collectives import Group
+from atft.train.partition import Cut, cuts
+
+T = TypeVar("T")
 
 MicroBatch = Callable[[], Blocks]
 """Gives the blocks of one micro-batch when called; what waits holds indices, not data."""
@@ -38,6 +44,23 @@ class ReplayError(RuntimeError):
     """A micro-batch that ran again gave other rows than before, so that its gradient would be another's."""
 
 
+class OutOfMemoryError(RuntimeError):
+    """Not even one block with one graph fits."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The blocks of one effective batch that this worker computes.
+
+    Attributes:
+        blocks: gives blocks ``first`` to ``last - 1`` of the shard; what waits holds indices, not data.
+        sizes: blocks of every worker's shard, by rank.
+    """
+
+    blocks: Callable[[int, int], Blocks]
+    sizes: Sequence[int]
+
+
 @dataclass
 class StepOutcome:
     """What one exact step found. The gradients are in ``parameter.grad``.
@@ -45,19 +68,23 @@ class StepOutcome:
     Attributes:
         loss: the objective of the effective batch, to be made small.
         parts: each statistic by itself: sharpe, rank_ic, cs_ic, quantile.
-        table: ``[days, len(TERMS)]`` float64 on the device, the rows of the effective batch.
+        table: ``[days, len(TERMS)]`` float64 on the CPU, the rows of the effective batch.
         samples: stock-days that counted, from the masks.
-        micro_batches: forward passes that the effective batch was cut into.
+        cut: how this worker cut its shard in the end.
+        micro_batches: forward passes that its shard was cut into.
         kept_graphs: how many of them kept their graph.
-        seconds: time in ``forward``, ``recompute`` and ``backward``.
+        shrunk: how often memory ran out.
+        seconds: time in ``forward``, ``recompute``, ``backward`` and ``collective``.
     """
 
     loss: float
     parts: dict[str, float]
     table: Tensor
     samples: int
+    cut: Cut
     micro_batches: int
     kept_graphs: int
+    shrunk: int
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -71,6 +98,7 @@ class ExactStep:
         rows: what rows depend on besides scores and labels.
         autocast: opens the autocast context of every forward pass.
         device: where the blocks go.
+        group: the workers that compute the effective batch together.
     """
 
     network: Network
@@ -78,100 +106,175 @@ class ExactStep:
     rows: RowSettings
     autocast: Callable[[], AbstractContextManager[object]]
     device: torch.device
+    group: Group = field(default_factory=Group)
 
     def __call__(
-        self,
-        micro_batches: Sequence[MicroBatch],
-        parts: frozenset[str],
-        keys: RandomKeys,
-        *,
-        kept_graphs: int,
-        loss_scale: float = 1.0,
+        self, shard: Shard, parts: frozenset[str], keys: RandomKeys, *, cut: Cut, loss_scale: float = 1.0
     ) -> StepOutcome:
-        """Leave the gradient of the effective batch's loss in the parameters of ``parts``.
+        """Leave the gradient of the effective batch's loss in the parameters of ``parts``; collective.
+
+        Out of memory halves the micro-batch and computes this worker's part again; no number and no other worker
+        takes notice.
 
         Args:
-            micro_batches: the effective batch, cut in any way into runs of blocks.
+            shard: this worker's blocks.
             parts: parts of the network that are on.
             keys: randomness of this step.
-            kept_graphs: how many of the last micro-batches keep their graphs; the others run again.
+            cut: how the shard is cut into micro-batches.
             loss_scale: factor that the backward pass carries (float16); the gradients left are without it.
 
         Raises:
             NonFiniteError: the loss is not finite; ``GradientOverflowError``: its gradient is not.
             ReplayError: a second pass gave other rows than the first.
+            OutOfMemoryError: one block alone does not fit.
+            CollectiveError: another worker did not come.
             ValueError: too few days count.
         """
-        clock = _Clock()
-        parameters = list(self.network.parameters_of(parts))
-        self.network.zero_grad(set_to_none=True)
-        first_kept = max(0, len(micro_batches) - kept_graphs)
-        rows: list[Tensor] = []
-        for number, micro_batch in enumerate(micro_batches):
-            with torch.set_grad_enabled(number >= first_kept):
-                rows.append(self._forward(micro_batch, parts, keys))
-        clock.lap("forward")
-        table, loss, statistics, gradients = self._objective([row.detach() for row in rows])
-        for number in range(len(micro_batches) - 1, -1, -1):
-            row, gradient = rows.pop(), gradients[number] * loss_scale
-            if number < first_kept:
-                again = self._forward(micro_batches[number], parts, keys)
-                _same_rows(row, again.detach(), number, self._rounding())
-                row = again
-                clock.lap("recompute")
-            torch.autograd.backward(row, gradient)
-            del row
-            clock.lap("backward")
-        self._finish(parameters, loss_scale)
+        work = _Work(self, shard, parts, keys, cut)
+        own = work.within_memory(work.forward)
+        block_days = own.shape[0] // shard.sizes[self.group.rank]
+        sizes = [block_days * size for size in shard.sizes]
+        table = self.group.gather_rows(own, sizes)
+        work.clock.lap("collective")
+        loss, statistics, slopes = self._objective(table)
+        first = sum(sizes[: self.group.rank])
+        slopes = slopes[first : first + len(own)].to(self.device) * loss_scale
+        work.within_memory(lambda: work.backward(own, slopes))
+        self.group.add(work.gradient)
+        work.clock.lap("collective")
+        self._finish(work.gradient, loss_scale)
+        micro_batches = -(-shard.sizes[self.group.rank] // work.cut.blocks)
         return StepOutcome(
             loss=loss,
             parts=statistics,
             table=table,
             samples=int(table[:, TERMS.index("pooled_count")].sum()),
-            micro_batches=len(micro_batches),
-            kept_graphs=len(micro_batches) - first_kept,
-            seconds=clock.seconds,
+            cut=work.cut,
+            micro_batches=micro_batches,
+            kept_graphs=min(work.cut.kept, micro_batches),
+            shrunk=work.shrunk,
+            seconds=work.clock.seconds,
         )
 
     def evaluate(self, micro_batches: Iterable[MicroBatch], parts: frozenset[str]) -> Tensor:
-        """The table of rows of some blocks without randomness and without a gradient: ``[days, len(TERMS)]``."""
+        """The rows of some blocks without randomness and without a gradient: ``[days, len(TERMS)]`` on the CPU."""
         with torch.no_grad():
-            return torch.cat([self._forward(micro_batch, parts, None) for micro_batch in micro_batches])
+            rows = [self.forward(micro_batch(), parts, None).cpu() for micro_batch in micro_batches]
+        return torch.cat([torch.zeros(0, len(TERMS), dtype=torch.float64), *rows])
 
-    def _forward(self, micro_batch: MicroBatch, parts: frozenset[str], keys: RandomKeys | None) -> Tensor:
-        blocks = micro_batch().to(self.device)
+    def forward(self, blocks: Blocks, parts: frozenset[str], keys: RandomKeys | None) -> Tensor:
+        """The rows of the days of ``blocks``: ``[days, len(TERMS)]`` float64 on the device."""
+        blocks = blocks.to(self.device)
         with self.autocast():
             output = self.network(blocks, parts, keys)
         return day_rows(output.scores, output.quantiles, blocks, self.rows)
 
-    def _objective(self, rows: Sequence[Tensor]) -> tuple[Tensor, float, dict[str, float], Sequence[Tensor]]:
-        """The loss of the whole table, and its gradient with respect to each micro-batch's rows."""
-        table = torch.cat(list(rows)).requires_grad_()
-        _check_finite((("the rows of the days", table),))
-        statistics = self.mix.parts(table)
-        loss = self.mix.loss(statistics)
-        _check_finite((("the loss", loss),))
-        (gradient,) = torch.autograd.grad(loss, table)
-        named = {name: float(value.detach()) for name, value in statistics.items()}
-        return table.detach(), float(loss.detach()), named, torch.split(gradient, [row.shape[0] for row in rows])
-
-    def _rounding(self) -> float:
+    def rounding(self) -> float:
         """What a second pass may differ by, relative to the rows' size: rounding of the precision in effect."""
         with self.autocast():
             if torch.is_autocast_enabled(self.device.type):
                 return 1e-2
         return 1e-9 if next(self.network.parameters()).dtype == torch.float64 else 1e-4
 
-    def _finish(self, parameters: Sequence[nn.Parameter], loss_scale: float) -> None:
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            elif loss_scale != 1.0:
-                parameter.grad.div_(loss_scale)
-        total = torch.stack([parameter.grad.norm() for parameter in parameters if parameter.grad is not None]).sum()
-        if not torch.isfinite(total):
+    def _objective(self, table: Tensor) -> tuple[float, dict[str, float], Tensor]:
+        """The loss of the whole table, its parts, and its gradient with respect to every row."""
+        table = table.clone().requires_grad_()
+        _check_finite((("the rows of the days", table),))
+        statistics = self.mix.parts(table)
+        loss = self.mix.loss(statistics)
+        _check_finite((("the loss", loss),))
+        (slopes,) = torch.autograd.grad(loss, table)
+        named = {name: float(value.detach()) for name, value in statistics.items()}
+        return float(loss.detach()), named, slopes
+
+    def _finish(self, gradient: Tensor, loss_scale: float) -> None:
+        if loss_scale != 1.0:
+            gradient.div_(loss_scale)
+        if not torch.isfinite(gradient).all():
             gradients = ((f"the gradient of {name}", p.grad) for name, p in self.network.named_parameters())
             _check_finite(gradients, GradientOverflowError)
+
+
+class _Work:
+    """One worker's part of one step.
+
+    Attributes:
+        gradient: all gradients as one vector, which the parameters' ``grad`` are views of: added to in place by the
+            backward passes, and sent as it is.
+        cut: how the shard is cut; smaller after memory ran out.
+        shrunk: how often that was.
+        clock: where the time went.
+    """
+
+    def __init__(self, step: ExactStep, shard: Shard, parts: frozenset[str], keys: RandomKeys, cut: Cut) -> None:
+        self.clock = _Clock()
+        self.cut, self.shrunk = cut, 0
+        self._step, self._shard, self._parts, self._keys = step, shard, parts, keys
+        self._count = shard.sizes[step.group.rank]
+        self._kept: dict[int, Tensor] = {}
+        step.network.zero_grad(set_to_none=True)
+        self.gradient = gradient_vector(step.network.parameters_of(parts))
+
+    def within_memory(self, attempt: Callable[[], T]) -> T:
+        """``attempt()``, again with a smaller cut each time that memory runs out."""
+        while True:
+            try:
+                return attempt()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                smaller = self.cut.halved()
+                if smaller is None:
+                    raise OutOfMemoryError(f"memory does not hold the graph of a single block: {error}") from error
+            # Past the handler: only now are the frames gone that hold what did not fit.
+            self.cut, self.shrunk = smaller, self.shrunk + 1
+            self._kept.clear()
+            self.gradient.zero_()
+            if self._step.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def forward(self) -> Tensor:
+        """This worker's rows: ``[days, len(TERMS)]`` without gradient; the last graphs stay."""
+        pieces, rows = cuts(self._count, self.cut.blocks), []
+        for number, (first, last) in enumerate(pieces):
+            keep = number >= len(pieces) - self.cut.kept
+            with torch.set_grad_enabled(keep):
+                row = self._run(first, last)
+            rows.append(row.detach())
+            if keep:
+                self._kept[first] = row
+        self.clock.lap("forward")
+        return torch.cat(rows)
+
+    def backward(self, own: Tensor, slopes: Tensor) -> None:
+        """Add the gradient of this worker's rows, given the loss' gradient ``slopes`` with respect to each."""
+        block_days = len(own) // self._count
+        for first, last in reversed(cuts(self._count, self.cut.blocks)):
+            days = slice(first * block_days, last * block_days)
+            row = self._kept.pop(first, None)
+            if row is None:
+                row = self._run(first, last)
+                _same_rows(own[days], row.detach(), first, self._step.rounding())
+                self.clock.lap("recompute")
+            torch.autograd.backward(row, slopes[days])
+            del row
+            self.clock.lap("backward")
+
+    def _run(self, first: int, last: int) -> Tensor:
+        return self._step.forward(self._shard.blocks(first, last), self._parts, self._keys)
+
+
+def gradient_vector(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """A vector of zeros, and every parameter's ``grad`` a view of its part of it, in order."""
+    vector = torch.zeros(sum(p.numel() for p in parameters), dtype=parameters[0].dtype, device=parameters[0].device)
+    for parameter, part in zip(parameters, torch.split(vector, [p.numel() for p in parameters])):
+        parameter.grad = part.view_as(parameter)
+    return vector
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def _check_finite(named: Iterable[tuple[str, Tensor | None]], error: type[NonFiniteError] = NonFiniteError) -> None:
@@ -181,13 +284,14 @@ def _check_finite(named: Iterable[tuple[str, Tensor | None]], error: type[NonFin
             raise error(f"{name}: {bad} of {tensor.numel()} values are not finite")
 
 
-def _same_rows(before: Tensor, after: Tensor, number: int, rounding: float) -> None:
+def _same_rows(before: Tensor, after: Tensor, first: int, rounding: float) -> None:
     """Rounding may differ between a pass with and one without a graph; anything more is another batch."""
     scale = before.abs().amax(0).clamp_min(1e-9)
     difference = ((before - after).abs() / scale).max()
     if difference > rounding:
         raise ReplayError(
-            f"micro-batch {number}: its rows differ by {float(difference):.1e} of their size on the second pass"
+            f"the micro-batch from block {first} on: its rows differ by {float(difference):.1e} of their size on the "
+            "second pass"
         )
 
 

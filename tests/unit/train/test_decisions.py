@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atft.blocks import shards
 from atft.config import Phase
 from atft.objective.mix import Mix
 from atft.objective.rows import TERMS
 from atft.train import optimizer, partition
-from atft.train.memory import free_bytes
+from atft.train.memory import free_bytes, kept_bytes
+from atft.train.partition import Cut
 from atft.train.phases import FLOOR, divergence, learning_rate
 from atft.train.precision import LossScale, in_effect
 from atft.train.validation import expected_std
@@ -26,15 +30,45 @@ def test_cuts_cover_every_block_once_in_order(blocks: int, per: int) -> None:
 
 
 @given(st.integers(1, 64), st.floats(1, 1e9), st.floats(0, 1e12))
-def test_automatic_micro_batches_fit_and_never_vanish(blocks: int, block_bytes: float, free: float) -> None:
-    per = partition.micro_batch_blocks("auto", blocks=blocks, block_bytes=block_bytes, free_bytes=free)
-    assert 1 <= per <= blocks
-    assert per == 1 or per * block_bytes <= partition.MEMORY_SHARE * free
+def test_an_automatic_cut_fits_and_never_vanishes(blocks: int, block_bytes: float, free: float) -> None:
+    cut = partition.cut_for("auto", "auto", blocks=blocks, block_bytes=block_bytes, free_bytes=free)
+    assert 1 <= cut.blocks <= blocks
+    assert 1 <= cut.kept <= -(-blocks // cut.blocks)
+    held = cut.blocks * cut.kept
+    assert held == 1 or held * block_bytes <= partition.MEMORY_SHARE * free
 
 
-def test_a_stated_micro_batch_is_kept_but_for_more_blocks_than_there_are() -> None:
-    assert partition.micro_batch_blocks(3, blocks=8, block_bytes=1e15, free_bytes=1.0) == 3
-    assert partition.micro_batch_blocks(30, blocks=8, block_bytes=1.0, free_bytes=1.0) == 8
+def test_a_stated_cut_is_kept_but_for_more_blocks_than_there_are() -> None:
+    def stated(per: int, kept: int) -> Cut:
+        return partition.cut_for(per, kept, blocks=8, block_bytes=1e15, free_bytes=1.0)
+
+    assert stated(3, 2) == Cut(3, 2)
+    assert stated(30, 7) == Cut(8, 1)
+
+
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_halving_a_cut_always_ends_at_one_block_and_one_graph(blocks: int, kept: int) -> None:
+    cut: Cut | None = Cut(blocks, kept)
+    seen = []
+    while cut is not None:
+        seen.append(cut)
+        cut = cut.halved()
+    assert seen[-1] == Cut(1, 1)
+    assert all(after.blocks * after.kept < before.blocks * before.kept for before, after in pairwise(seen))
+
+
+@given(st.integers(1, 100), st.integers(1, 100))
+def test_shards_share_all_blocks_as_equally_as_can_be(blocks: int, workers: int) -> None:
+    found = shards(blocks, workers)
+    assert (len(found), sum(found)) == (workers, blocks)
+    assert max(found) - min(found) <= 1
+
+
+def test_what_a_graph_keeps_is_counted_without_parameters_and_each_tensor_once() -> None:
+    layer = torch.nn.Linear(10, 20, bias=False)
+    x = torch.randn(30, 10, requires_grad=True)
+    # The product keeps x; the square keeps its own input; the sum keeps nothing.
+    assert kept_bytes(lambda: layer(x).square().sum(), layer.parameters()) == 4 * (30 * 10 + 30 * 20)
 
 
 def phase(schedule: str, warmup: int) -> Phase:

@@ -15,8 +15,8 @@ from atft.model.network import Network, NetworkShape
 from atft.model.random_keys import RandomKeys
 from atft.objective.mix import Mix
 from atft.objective.rows import RowSettings
-from atft.train.partition import cuts
-from atft.train.step import ExactStep, NonFiniteError, ReplayError
+from atft.train.partition import Cut, cuts
+from atft.train.step import ExactStep, NonFiniteError, ReplayError, Shard
 from tests.market import cut, random_blocks
 from tests.oracle import loss_in_one_piece
 
@@ -56,8 +56,9 @@ def gradient(network: Network, parts: frozenset[str] = ALL) -> torch.Tensor:
     return torch.cat([p.grad.flatten().double() for p in network.parameters_of(parts) if p.grad is not None])
 
 
-def micro(blocks: Blocks, per: int) -> list[partial[Blocks]]:
-    return [partial(cut, blocks, first, last) for first, last in cuts(len(blocks.numbers), per)]
+def shard(blocks: Blocks) -> Shard:
+    """All blocks, as the only worker has them."""
+    return Shard(partial(cut, blocks), [len(blocks.numbers)])
 
 
 def of_oracle(
@@ -80,7 +81,7 @@ def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
 def test_gradient_is_that_of_the_whole_batch_for_every_partition(kind: str, per: int, kept: int) -> None:
     step, oracle = make(kind)
     blocks, keys = random_blocks(1, blocks=8), RandomKeys(3, 17)
-    found = step(micro(blocks, per), ALL, keys, kept_graphs=kept)
+    found = step(shard(blocks), ALL, keys, cut=Cut(per, kept))
     own = gradient(step.network)
     loss, expected = of_oracle(step, blocks, keys, oracle)
     assert found.loss == pytest.approx(loss, rel=1e-12)
@@ -92,9 +93,9 @@ def test_gradient_is_that_of_the_whole_batch_for_every_partition(kind: str, per:
 def test_gradient_in_float32_is_as_good_as_that_of_one_piece(kind: str) -> None:
     step, oracle = make(kind, dtype=torch.float32)
     blocks, keys = random_blocks(2, blocks=8), RandomKeys(3, 17)
-    step(micro(blocks, 8), ALL, keys, kept_graphs=1)
+    step(shard(blocks), ALL, keys, cut=Cut(8, 1))
     one_piece = gradient(step.network)
-    step(micro(blocks, 3), ALL, keys, kept_graphs=1)
+    step(shard(blocks), ALL, keys, cut=Cut(3, 1))
     own = gradient(step.network)
     _, expected = of_oracle(step, blocks, keys, oracle)
     assert distance(own, expected) <= max(1e-6, 2 * distance(one_piece, expected))
@@ -105,9 +106,9 @@ def test_gradient_in_float32_is_as_good_as_that_of_one_piece(kind: str) -> None:
 def test_loss_and_gradient_do_not_depend_on_the_partition(seed: int, count: int, per: int, kept: int) -> None:
     step, _ = make("portfolio")
     blocks, keys = random_blocks(seed, blocks=count), RandomKeys(seed, 1)
-    whole = step(micro(blocks, count), ALL, keys, kept_graphs=count)
+    whole = step(shard(blocks), ALL, keys, cut=Cut(count, count))
     expected = gradient(step.network)
-    parts = step(micro(blocks, per), ALL, keys, kept_graphs=kept)
+    parts = step(shard(blocks), ALL, keys, cut=Cut(per, kept))
     assert parts.loss == pytest.approx(whole.loss, rel=1e-12)
     assert parts.samples == whole.samples == int(blocks.valid.sum() - (blocks.valid.sum(-1) == 1).sum())
     assert distance(gradient(step.network), expected) <= 1e-12
@@ -117,11 +118,11 @@ def test_averaging_micro_batches_is_another_gradient() -> None:
     """What the project exists to avoid: the mean of the micro-batches' own losses, far outside every bound."""
     step, _ = make("pooled", dropout=0.0)
     blocks, keys = random_blocks(4, blocks=8), RandomKeys(0, 0)
-    step(micro(blocks, 8), ALL, keys, kept_graphs=1)
+    step(shard(blocks), ALL, keys, cut=Cut(8, 1))
     exact = gradient(step.network)
     naive = torch.zeros_like(exact)
-    for piece in micro(blocks, 2):
-        step([piece], ALL, keys, kept_graphs=1)
+    for first, last in cuts(8, 2):
+        step(shard(cut(blocks, first, last)), ALL, keys, cut=Cut(2, 1))
         naive += gradient(step.network) / 4
     assert distance(naive, exact) > 0.05
 
@@ -131,10 +132,10 @@ def test_a_replayed_micro_batch_draws_the_same_dropout() -> None:
     blocks = random_blocks(5, blocks=8)
     results = []
     for kept in (0, 4):
-        step(micro(blocks, 2), ALL, RandomKeys(1, 1), kept_graphs=kept)
+        step(shard(blocks), ALL, RandomKeys(1, 1), cut=Cut(2, kept))
         results.append(gradient(step.network))
     assert torch.equal(results[0], results[1])
-    step(micro(blocks, 2), ALL, RandomKeys(1, 2), kept_graphs=4)
+    step(shard(blocks), ALL, RandomKeys(1, 2), cut=Cut(2, 4))
     assert distance(gradient(step.network), results[0]) > 1e-3
 
 
@@ -142,26 +143,26 @@ def test_a_second_pass_that_differs_stops_the_step() -> None:
     step, _ = make("pooled")
     blocks, calls = random_blocks(6, blocks=8), []
 
-    def changing() -> Blocks:
+    def changing(first: int, last: int) -> Blocks:
         calls.append(1)
-        return cut(random_blocks(len(calls), blocks=8), 0, 4)
+        return cut(random_blocks(len(calls), blocks=8) if first == 0 else blocks, first, last)
 
-    with pytest.raises(ReplayError, match="micro-batch 0"):
-        step([changing, partial(cut, blocks, 4, 8)], ALL, RandomKeys(0, 0), kept_graphs=1)
+    with pytest.raises(ReplayError, match="block 0"):
+        step(Shard(changing, [8]), ALL, RandomKeys(0, 0), cut=Cut(4, 1))
 
 
 def test_every_parameter_of_the_phase_has_a_gradient_where_all_is_masked_but_one_block() -> None:
     step, _ = make("pooled")
     blocks = random_blocks(7, blocks=8)
     blocks.valid[1:] = False
-    step(micro(blocks, 1), ALL, RandomKeys(0, 0), kept_graphs=0)
+    step(shard(blocks), ALL, RandomKeys(0, 0), cut=Cut(1, 0))
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in step.network.parameters_of(ALL))
 
 
 def test_a_part_that_is_off_gets_no_gradient() -> None:
     step, _ = make("pooled")
     parts = ALL - {"graph"}
-    step(micro(random_blocks(8, blocks=8), 4), parts, RandomKeys(0, 0), kept_graphs=1)
+    step(shard(random_blocks(8, blocks=8)), parts, RandomKeys(0, 0), cut=Cut(4, 1))
     inside = {id(p) for p in step.network.parameters_of(parts)}
     outside = [p for p in step.network.parameters() if id(p) not in inside]
     assert outside
@@ -171,9 +172,9 @@ def test_a_part_that_is_off_gets_no_gradient() -> None:
 def test_a_loss_scale_leaves_the_gradients_as_they_are() -> None:
     step, _ = make("pooled")
     blocks = random_blocks(9, blocks=8)
-    step(micro(blocks, 4), ALL, RandomKeys(0, 0), kept_graphs=1)
+    step(shard(blocks), ALL, RandomKeys(0, 0), cut=Cut(4, 1))
     expected = gradient(step.network)
-    step(micro(blocks, 4), ALL, RandomKeys(0, 0), kept_graphs=1, loss_scale=1024.0)
+    step(shard(blocks), ALL, RandomKeys(0, 0), cut=Cut(4, 1), loss_scale=1024.0)
     assert distance(gradient(step.network), expected) <= 1e-12
 
 
@@ -182,7 +183,7 @@ def test_a_gradient_that_is_not_finite_is_named() -> None:
     name, parameter = next(iter(step.network.score_head.named_parameters()))
     parameter.register_hook(lambda grad: grad * torch.nan)
     with pytest.raises(NonFiniteError, match=rf"gradient of score_head\.{name}"):
-        step(micro(random_blocks(1, blocks=8), 4), ALL, RandomKeys(0, 0), kept_graphs=1)
+        step(shard(random_blocks(1, blocks=8)), ALL, RandomKeys(0, 0), cut=Cut(4, 1))
 
 
 def test_scores_that_are_not_finite_are_named() -> None:
@@ -190,13 +191,13 @@ def test_scores_that_are_not_finite_are_named() -> None:
     with torch.no_grad():
         next(step.network.score_head.parameters()).fill_(torch.nan)
     with pytest.raises(NonFiniteError, match="the rows of the days"):
-        step(micro(random_blocks(1, blocks=8), 4), ALL, RandomKeys(0, 0), kept_graphs=1)
+        step(shard(random_blocks(1, blocks=8)), ALL, RandomKeys(0, 0), cut=Cut(4, 1))
 
 
 def test_too_few_counted_days_are_an_error_not_a_number() -> None:
     step, _ = make("portfolio")
     with pytest.raises(ValueError, match="needs 8"):
-        step(micro(random_blocks(1, blocks=3), 1), ALL, RandomKeys(0, 0), kept_graphs=1)
+        step(shard(random_blocks(1, blocks=3)), ALL, RandomKeys(0, 0), cut=Cut(1, 1))
 
 
 @pytest.mark.parametrize("kind", ["pooled", "portfolio"])
@@ -206,8 +207,8 @@ def test_gradient_in_bfloat16_is_within_a_hundredth(kind: str, parts: frozenset[
     step, _ = make(kind, dtype=torch.float32, hidden=64, features=40, window=20, dropout=0.1)
     blocks = random_blocks(seed, blocks=4, days=4, stocks=64, features=40, window=20, neighbours=10)
     half = ExactStep(step.network, step.mix, step.rows, partial(torch.autocast, "cpu", torch.bfloat16), step.device)
-    half(micro(blocks, 2), parts, RandomKeys(0, 0), kept_graphs=1)
+    half(shard(blocks), parts, RandomKeys(0, 0), cut=Cut(2, 1))
     found = gradient(step.network, parts)
     step.network.double()
-    step(micro(blocks, 4), parts, RandomKeys(0, 0), kept_graphs=1)
+    step(shard(blocks), parts, RandomKeys(0, 0), cut=Cut(4, 1))
     assert distance(found, gradient(step.network, parts)) <= 1e-2

@@ -1,0 +1,117 @@
+"""What every worker of a run does, however it was started: train, evaluate once, and report."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from atft.data.loader import workers_in_use
+from atft.evaluate import result
+from atft.experiment.assess import assess
+from atft.experiment.runs import Run
+from atft.launch import texts
+from atft.observe.events import EventLog
+from atft.report.html import write_report
+from atft.train.loop import Trainer, Wishes
+from atft.train.setup import Setup
+
+
+def carried_out(
+    run: Run,
+    setup: Setup,
+    events: EventLog,
+    *,
+    resume: bool,
+    wishes: Callable[[], Wishes] = Wishes,
+    published: Callable[[str], object] = lambda name: None,
+) -> None:
+    """Train a run to its end, evaluate it, write result and report; called by every worker of ``setup.group``.
+
+    Args:
+        run: the run.
+        setup: its tier made ready for this worker.
+        events: the run's log on the leading worker, a log without a file on the others.
+        resume: go on from the last checkpoint.
+        wishes: looked at before each step.
+        published: called with the names of files, relative to the run's directory, that are complete.
+
+    Raises:
+        UseError, RunError: as :meth:`Trainer.resume` and :meth:`Trainer.run` raise them.
+    """
+    started = time.monotonic()
+    with Trainer(setup, run.path, events, published=published, wishes=wishes) as trainer:
+        if resume:
+            trainer.resume()  # before anything is written: a checkpoint that is refused leaves the run as it is
+            started -= trainer.progress.train_seconds
+        _announce(events, run, trainer)
+        if resume:
+            _tell_resumed(events, trainer)
+        trainer.run()
+        finish(run, trainer, events, started)
+
+
+def finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> None:
+    """Evaluate a trained run and write result and report; called by every worker."""
+    events.write("evaluation_started", days=len(trainer.setup.periods.test))
+    found = assess(trainer, run.path.name, seconds=time.monotonic() - started)
+    if found is None:
+        return
+    result.write(run.result, found)
+    events.write("evaluation_finished", sharpe_annual=found.test.sharpe_annual, ic=found.test.ic)
+    report = write_report(run.path)
+    events.write("run_finished", result=str(run.result), report=str(report), seconds=time.monotonic() - started)
+
+
+def told(run: Run) -> dict[str, Any]:
+    """What a finished run came to, for the command line."""
+    found = result.read(run.result)
+    places = {"run": str(run.path), "result": str(run.result), "report": str(run.path / "report.html")}
+    return places | {
+        "test": found.test.model_dump(mode="json", exclude={"series"}),
+        "text": texts.of_result(found, places),
+    }
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Wishes]:
+    """Wishes that SIGTERM turns into a stop with a checkpoint, in place of a death in the middle of a step."""
+    wishes = Wishes()
+
+    def stop(number: int, frame: object) -> None:
+        wishes.stop = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield wishes
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield wishes
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _announce(events: EventLog, run: Run, trainer: Trainer) -> None:
+    tier, setup = trainer.setup.tier, trainer.setup
+    batch = tier.batch
+    events.write(
+        "run_started", run=run.path.name, tier=tier.name, seed=tier.seed, parameters=setup.parameters,
+        world_size=setup.group.world_size, shards=setup.shards,
+        effective_batch={**batch.model_dump(), "samples": batch.samples}, precision_asked=tier.precision,
+        precision=setup.precision.name, device=setup.device.type, threads=setup.threads,
+        loader_workers=workers_in_use(tier.runtime.loader_workers), steps_per_epoch=tier.steps_per_epoch,
+        total_steps=trainer.total_steps,
+        phases=[{"name": name, **phase.model_dump()} for name, phase in trainer.phases.items()],
+    )  # fmt: skip
+    for text in setup.warnings:
+        events.write("warning", text=text)
+
+
+def _tell_resumed(events: EventLog, trainer: Trainer) -> None:
+    before, now = trainer.progress.world_size, trainer.setup.group.world_size
+    if trainer.fallback:
+        events.write("warning", text=trainer.fallback)
+    events.write("resumed", step=trainer.progress.step, world_size_before=before, world_size=now)
