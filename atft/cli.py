@@ -95,6 +95,9 @@ def baselines(panel: Path, tier_name: str, assignments: tuple[str, ...], as_json
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs lie."
 )
 @click.option("--resume", is_flag=True, help="Go on with the run named by --run from its last checkpoint.")
+@click.option("--again", is_flag=True, help="Begin the run named by --run, or go on with it if it is there.")
+@click.option("--workers", default="1", show_default=True, help="Workers, or a range as 1-4 for an elastic run.")
+@click.option("--address", help="Ray cluster as HOST:PORT, or auto; this machine without it.")
 @click.option("--batch-size", type=int, help="Stock-days of the effective batch: sets batch.days.")
 @click.option("--lr", type=float, help="Learning rate of every phase.")
 @click.option("--max-epochs", type=int, help="Cap on the epochs of all phases together.")
@@ -102,8 +105,8 @@ def baselines(panel: Path, tier_name: str, assignments: tuple[str, ...], as_json
 @SET
 @JSON
 def train(
-    tier_name: str, data: Path | None, run_name: str | None, runs: Path, resume: bool,
-    assignments: tuple[str, ...], as_json: bool, **short: Any,
+    tier_name: str, data: Path | None, run_name: str | None, runs: Path, resume: bool, again: bool, workers: str,
+    address: str | None, assignments: tuple[str, ...], as_json: bool, **short: Any,
 ) -> None:  # fmt: skip
     """Train TIER through all its phases, evaluate it on the test period once, and write a report."""
     from atft.experiment.tiers import parse_flags
@@ -113,8 +116,8 @@ def train(
     names = {"batch_size": "BATCH_SIZE", "lr": "LR", "max_epochs": "max_epochs", "seed": "seed"}
     flags |= {names[name]: value for name, value in short.items() if value is not None}
     report = train_run(
-        tier_name, flags, data, runs_root=runs, name=run_name, resume=resume, quiet=as_json,
-        command=["atft", *sys.argv[1:]],
+        tier_name, flags, data, runs_root=runs, name=run_name, resume=resume, again=again, quiet=as_json,
+        command=["atft", *sys.argv[1:]], workers=workers, address=address,
     )  # fmt: skip
     _tell(as_json, report, report.pop("text"))
 

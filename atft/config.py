@@ -235,6 +235,10 @@ class Runtime(Settings):
     """Threads of one process for tensor operations; 0: the machine's processors shared among its workers."""
     checkpoint_steps: Positive
     """Optimizer steps between two checkpoints, beside those at the end of each epoch and phase."""
+    resize_seconds: PositiveFloat
+    """How often an elastic run looks whether it can have more workers."""
+    retries: Annotated[int, Field(ge=-1)]
+    """How often workers that died are started again; -1: always. A run goes on from its last checkpoint."""
     collective_timeout_seconds: PositiveFloat
     """How long a worker waits for the others before the run stops and says which one did not come."""
 
@@ -247,6 +251,8 @@ MODES: dict[Mode, dict[str, Any]] = {
         "kept_graphs": "auto",
         "threads": 0,
         "checkpoint_steps": 100,
+        "resize_seconds": 60.0,
+        "retries": 10,
         "collective_timeout_seconds": 600.0,
     },
     "optimized": {
@@ -256,6 +262,8 @@ MODES: dict[Mode, dict[str, Any]] = {
         "kept_graphs": "auto",
         "threads": 0,
         "checkpoint_steps": 100,
+        "resize_seconds": 60.0,
+        "retries": 10,
         "collective_timeout_seconds": 600.0,
     },
 }

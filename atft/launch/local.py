@@ -6,8 +6,11 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from atft.config import Tier
@@ -21,14 +24,16 @@ from atft.errors import UseError
 from atft.experiment import runs
 from atft.experiment.assess import Outcomes, simple_baselines
 from atft.experiment.runs import Run
-from atft.experiment.tiers import resolve
+from atft.experiment.tiers import Resolved, resolve
 from atft.launch import texts
 from atft.launch.training import asked_to_stop, carried_out, finish, told
-from atft.observe.console import progress, stages
+from atft.launch.workers import Workers
+from atft.observe.console import Screen, progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
-from atft.train.loop import Trainer, phases_done
-from atft.train.setup import prepare
+from atft.train.keeper import LAST, has_checkpoint, phases_done
+from atft.train.loop import Trainer
+from atft.train.setup import Setup, prepare
 
 
 def synthesize(out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,35 +100,84 @@ def train_run(
     resume: bool,
     quiet: bool,
     command: list[str],
+    again: bool = False,
+    workers: str = "1",
+    address: str | None = None,
 ) -> dict[str, Any]:
     """Train a tier through all its phases, evaluate it once, and write result and report.
+
+    One worker without an address is this process; all else is trained by Ray Train, and comes to the same.
+
+    Args:
+        tier: name or file of the tier.
+        flags: dotted path to value.
+        data: the panel; that of the run where it is resumed.
+        runs_root: where runs lie.
+        name: of the run.
+        resume: go on with the run of that name, which has a checkpoint.
+        quiet: show no progress.
+        command: what the user typed.
+        again: begin the run, go on with it, or tell what it came to: whatever it needs.
+        workers: a number or a range.
+        address: of a Ray cluster.
 
     Raises:
         UseError: before anything is computed: bad settings, panel, run or resume.
         RunError: training had to stop.
     """
-    if resume:
-        run = _to_resume(tier, flags, data, runs_root, name)
-        setup = prepare(run.tier, Panel.open(run.panel), progress=stages(quiet))
-    else:
-        resolved = resolve(tier, flags=flags)
-        if data is None:
+    wanted = Workers.parse(workers)
+    if again:
+        there = runs.run_path(runs_root, _named(name, "--again"))
+        if (there / "result.json").exists():
+            return told(runs.open_run(there))
+        resume = (there / "config.json").exists()
+    run = _to_resume(tier, flags, data, runs_root, _named(name, "--resume")) if resume else None
+    if run and not has_checkpoint(run.path):
+        if not again:
             raise UseError(
-                "--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel."
+                f"{run.path}/checkpoints/{LAST}: there is no checkpoint to go on from. "
+                "Mend: start a new run under another name."
             )
-        path = runs.new_path(runs_root, name, resolved.tier)
-        setup = prepare(resolved.tier, Panel.open(data), progress=stages(quiet))
-        run = runs.create(path, resolved, data, setup.panel.sha256, command)
-    with EventLog(run.events) as events, progress(quiet) as screen, asked_to_stop() as wishes:
-        events.subscribe(screen)
-        carried_out(run, setup, events, resume=resume, wishes=lambda: wishes)
+        resume = False
+    resolved = Resolved(run.tier, run.provenance) if run else resolve(tier, flags=flags)
+    wanted.check(resolved.tier)
+    panel = run.panel if run else data
+    if panel is None:
+        raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
+    path = run.path if run else runs.new_path(runs_root, name, resolved.tier)
+    ray_train = None if wanted.alone and address is None else _ray_train()
+    with ray_train.cluster(address, wanted, resolved.tier.runtime.threads) if ray_train else nullcontext():
+        setup = prepare(resolved.tier, Panel.open(panel), progress=stages(quiet))
+        run = run or runs.create(path, resolved, panel, setup.panel.sha256, command)
+        with progress(quiet) as screen:
+            if ray_train:
+                ray_train.fit(run, wanted, screen)
+            else:
+                _fit_here(run, setup, screen, resume=resume)
     return told(run)
 
 
-def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, root: Path, name: str | None) -> Run:
-    """The run to go on with: its own settings, but for flags that change nothing that is learned."""
+def _fit_here(run: Run, setup: Setup, screen: Screen, *, resume: bool) -> None:
+    with EventLog(run.events) as events, asked_to_stop() as wishes:
+        events.subscribe(screen)
+        carried_out(run, setup, events, resume=resume, wishes=lambda: wishes)
+
+
+def _ray_train() -> ModuleType:
+    try:
+        return import_module("atft.launch.ray_train")
+    except ModuleNotFoundError as error:
+        raise UseError(f"training on several workers needs Ray ({error}). Mend: pip install 'atft[ray]'.") from None
+
+
+def _named(name: str | None, flag: str) -> str:
     if name is None:
-        raise UseError("--resume needs --run NAME: the run to go on with.")
+        raise UseError(f"{flag} needs --run NAME: the run to go on with.")
+    return name
+
+
+def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, root: Path, name: str) -> Run:
+    """The run to go on with: its own settings, but for flags that change nothing that is learned."""
     run = runs.open_run(runs.run_path(root, name))
     if run.result.exists():
         raise UseError(f"run {run.path}: is finished already. Mend: `atft report {run.path}` shows it.")

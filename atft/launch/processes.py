@@ -19,6 +19,8 @@ import torch.distributed as dist
 from atft.errors import RunError
 from atft.train.collectives import WATCH_SECONDS, Group
 
+TCPStore = dist.TCPStore  # type: ignore[attr-defined]  # public, and missing from its module's __all__
+
 GRACE_SECONDS = 20.0
 """How long the other workers may go on after one has failed, to tell what they saw."""
 
@@ -61,7 +63,7 @@ class Failed:
 
 def watched_group(work: Work, workers: int, *arguments: Any, timeout: float = 600.0, threads: int = 1) -> list[Any]:
     """As :func:`run_group`, with a :class:`Failed` in the place of each worker that failed."""
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     start = (workers, store.port, timeout, threads, results, work, arguments)
@@ -99,11 +101,11 @@ def _worker(
     try:
         group = Group()
         if workers > 1:
-            store = dist.TCPStore("127.0.0.1", port, is_master=False)
+            store = TCPStore("127.0.0.1", port, is_master=False)
             dist.init_process_group(
                 "gloo", store=store, rank=rank, world_size=workers, timeout=timedelta(seconds=timeout)
             )
-            group = Group.joined(local_size=workers, watch_seconds=min(WATCH_SECONDS, timeout))
+            group = Group.joined(local_rank=rank, local_size=workers, watch_seconds=min(WATCH_SECONDS, timeout))
         told = work(group, *arguments)
     except BaseException as error:
         trace = "" if getattr(error, "exit_code", None) else traceback.format_exc(limit=-3)

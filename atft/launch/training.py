@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,8 +18,9 @@ from atft.experiment.runs import Run
 from atft.launch import texts
 from atft.observe.events import EventLog
 from atft.report.html import write_report
-from atft.train.loop import Trainer, Wishes
+from atft.train.loop import Trainer
 from atft.train.setup import Setup
+from atft.train.wishes import Wishes
 
 
 def carried_out(
@@ -97,9 +100,11 @@ def asked_to_stop() -> Iterator[Wishes]:
 def _announce(events: EventLog, run: Run, trainer: Trainer) -> None:
     tier, setup = trainer.setup.tier, trainer.setup
     batch = tier.batch
+    workers = setup.group.everyone(f"{socket.gethostname()}:{os.getpid()}")
     events.write(
         "run_started", run=run.path.name, tier=tier.name, seed=tier.seed, parameters=setup.parameters,
-        world_size=setup.group.world_size, shards=setup.shards,
+        world_size=setup.group.world_size, shards=setup.shards, workers=workers,
+        machines=setup.group.machines(),
         effective_batch={**batch.model_dump(), "samples": batch.samples}, precision_asked=tier.precision,
         precision=setup.precision.name, device=setup.device.type, threads=setup.threads,
         loader_workers=workers_in_use(tier.runtime.loader_workers), steps_per_epoch=tier.steps_per_epoch,

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from atft.errors import UseError
 
-VERSION = 3
+VERSION = 4
 
 
 def write_atomically(path: Path, write: Callable[[Path], None], *, previous: Path | None = None) -> None:

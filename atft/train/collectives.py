@@ -12,10 +12,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from atft.errors import RunError
+
 WATCH_SECONDS = 10.0
 
 
-class CollectiveError(RuntimeError):
+class CollectiveError(RunError):
     """A worker did not come to a collective in time, or is gone; the message names it where that can be told."""
 
 
@@ -25,25 +27,25 @@ class Note:
 
     Attributes:
         stop: it was asked to end the run after this step.
-        save: it was told that it will be taken away, and asks for a checkpoint.
+        leave: it was told that it will be taken away, and asks for a checkpoint before.
         blocks, kept: how it cuts its shard, after what memory allowed.
     """
 
     stop: bool = False
-    save: bool = False
+    leave: bool = False
     blocks: int = 0
     kept: int = 0
 
     def as_row(self, columns: int) -> Tensor:
         """``[1, columns]`` float64."""
-        values = [float(value) for value in (self.stop, self.save, self.blocks, self.kept)]
+        values = [float(value) for value in (self.stop, self.leave, self.blocks, self.kept)]
         return torch.tensor([values + [0.0] * (columns - len(values))], dtype=torch.float64)
 
     @classmethod
     def of_row(cls, row: Tensor) -> Note:
         """What :meth:`as_row` wrote."""
-        stop, save, blocks, kept = row[:4].tolist()
-        return cls(bool(stop), bool(save), int(blocks), int(kept))
+        stop, leave, blocks, kept = row[:4].tolist()
+        return cls(bool(stop), bool(leave), int(blocks), int(kept))
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Group:
     Attributes:
         rank: number of this worker.
         world_size: how many there are.
-        local_size: how many of them share this worker's machine.
+        local_rank, local_size: number among those that share this worker's machine, and how many these are.
         traffic: what this worker sent so far.
         note: what this worker says with its next rows.
         heard: what each worker said with its last ones.
@@ -79,6 +81,7 @@ class Group:
 
     rank: int = 0
     world_size: int = 1
+    local_rank: int = 0
     local_size: int = 1
     traffic: Traffic = field(default_factory=Traffic)
     note: Note = field(default_factory=Note)
@@ -87,15 +90,17 @@ class Group:
     _watch_seconds: float = WATCH_SECONDS
 
     @classmethod
-    def joined(cls, *, local_size: int = 1, watch_seconds: float = WATCH_SECONDS) -> Group:
+    def joined(cls, *, local_rank: int = 0, local_size: int = 1, watch_seconds: float = WATCH_SECONDS) -> Group:
         """The default process group of ``torch.distributed``, which must be initialised; collective.
 
         Args:
-            local_size: workers on this worker's machine.
+            local_rank, local_size: as the attributes.
             watch_seconds: how long a worker whose collective failed waits to learn which other one did not come.
         """
         watch = dist.new_group(backend="gloo") if dist.get_world_size() > 1 else None
-        return cls(dist.get_rank(), dist.get_world_size(), local_size, _watch=watch, _watch_seconds=watch_seconds)
+        return cls(
+            dist.get_rank(), dist.get_world_size(), local_rank, local_size, _watch=watch, _watch_seconds=watch_seconds
+        )
 
     @property
     def leads(self) -> bool:
@@ -158,6 +163,23 @@ class Group:
             content = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
         self._guarded("broadcast", lambda: dist.broadcast(content, 0))
         return value if self.leads else torch.load(io.BytesIO(content.numpy().tobytes()), weights_only=True)
+
+    def everyone(self, text: str) -> list[str]:
+        """What each worker says, by rank, up to 200 bytes of it."""
+        own = torch.zeros(1, 200, dtype=torch.uint8)
+        content = text.encode()[:200]
+        own[0, : len(content)] = torch.tensor(list(content), dtype=torch.uint8)
+        rows = self.gather(own, [1] * self.world_size)
+        return [bytes(row.tolist()).rstrip(b"\0").decode(errors="replace") for row in rows]
+
+    def machines(self) -> int:
+        """How many machines the workers are on."""
+        firsts = self.gather(torch.tensor([int(self.local_rank == 0)]), [1] * self.world_size)
+        return int(firsts.sum())
+
+    def meet(self) -> None:
+        """Wait until all workers are here."""
+        self.least(0.0)
 
     def least(self, value: float) -> float:
         """The smallest ``value`` of all workers."""

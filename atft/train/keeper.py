@@ -20,6 +20,21 @@ LAST, PREVIOUS = "last.pt", "previous.pt"
 T = TypeVar("T")
 
 
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether a run has written a state to go on from."""
+    return any((run_dir / "checkpoints" / name).exists() for name in (LAST, PREVIOUS))
+
+
+def phases_done(run_dir: Path) -> int:
+    """How many phases a run's last checkpoint has behind it.
+
+    Raises:
+        UseError: there is no checkpoint, or it is damaged.
+    """
+    folder = run_dir / "checkpoints"
+    return int(checkpoint.load_latest(folder / LAST, folder / PREVIOUS)[0]["progress"]["phase"])
+
+
 class Keeper:
     """Keeps the last two states of a run and the best weights of each phase.
 
@@ -93,13 +108,17 @@ class Keeper:
             checkpoint.save_weights(self.folder / name, weights)
             self._published(f"{self.folder.name}/{name}")
 
-    def load_weights(self, name: str) -> dict[str, torch.Tensor]:
-        """Weights that :meth:`save_weights` wrote, on every worker.
-
-        Raises:
-            UseError: missing or damaged.
-        """
-        return self._led(lambda: checkpoint.load_weights(self.folder / name))
+    def restore_weights(self, name: str, weights: dict[str, torch.Tensor]) -> None:
+        """Write ``weights`` under ``name`` unless they are there already: the file may be lost or damaged."""
+        if not self._group.leads:
+            return
+        try:
+            found = checkpoint.load_weights(self.folder / name)
+        except UseError:
+            found = {}
+        same = found.keys() == weights.keys() and all(torch.equal(found[each], weights[each]) for each in weights)
+        if not same:
+            self.save_weights(name, weights)
 
     def _led(self, load: Callable[[], T]) -> T:
         """What the leading worker loads, on every worker; what it cannot load is an error on every worker."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,9 +17,9 @@ from atft.model.random_keys import RandomKeys
 from atft.observe.events import EventLog
 from atft.train import checkpoint, optimizer
 from atft.train.collectives import CollectiveError, Note
-from atft.train.keeper import LAST, PREVIOUS, Keeper
-from atft.train.memory import free_bytes, kept_bytes
-from atft.train.partition import Cut, cut_for
+from atft.train.cutting import decided_cut
+from atft.train.keeper import Keeper
+from atft.train.partition import Cut
 from atft.train.phases import divergence, learning_rate
 from atft.train.precision import LossScale
 from atft.train.progress import DivergenceRecord, EpochRecord, PhaseRecord, Progress
@@ -32,39 +31,12 @@ from atft.train.step import (
     ReplayError,
     Shard,
     StepOutcome,
-    is_out_of_memory,
 )
 from atft.train.validation import Validation, expected_std, validate
+from atft.train.wishes import Interrupted, Leaving, Wishes
 
 SAVE_SECONDS = 60.0
 """A checkpoint is written within an epoch when this many seconds have passed, however few steps that were."""
-
-
-class Interrupted(RunError):
-    """The run was asked to stop; its checkpoint is written."""
-
-
-@dataclass
-class Wishes:
-    """What a run is asked from outside while it trains: by a signal, or by whoever launched it.
-
-    Attributes:
-        stop: end after the step that is running, with a checkpoint.
-        save: write a checkpoint after the step that is running.
-    """
-
-    stop: bool = False
-    save: bool = False
-
-
-def phases_done(run_dir: Path) -> int:
-    """How many phases a run's last checkpoint has behind it.
-
-    Raises:
-        UseError: there is no checkpoint, or it is damaged.
-    """
-    folder = run_dir / "checkpoints"
-    return int(checkpoint.load_latest(folder / LAST, folder / PREVIOUS)[0]["progress"]["phase"])
 
 
 class Trainer:
@@ -93,6 +65,7 @@ class Trainer:
         self.phases = setup.tier.phases_to_run()
         self.progress = Progress()
         self.scale = LossScale.of(setup.precision)
+        self.best: dict[str, torch.Tensor] = {}
         self.fallback: str | None = None
         self._wishes = wishes
         self._optimizer: torch.optim.Optimizer | None = None
@@ -121,14 +94,11 @@ class Trainer:
         return Cut(self.progress.micro_batch_blocks, self.progress.kept_graphs)
 
     def load_best(self) -> None:
-        """Put the best weights of the last phase into the network."""
-        self._load_best(len(self.phases) - 1)
+        """Put the best weights so far, of the phase that ended last, into the network."""
+        self.setup.network.load_state_dict(self.best)
 
     def _best_name(self, phase: int) -> str:
         return f"best-{phase}-{list(self.phases)[phase]}.safetensors"
-
-    def _load_best(self, phase: int) -> None:
-        self.setup.network.load_state_dict(self.keeper.load_weights(self._best_name(phase)))
 
     def run(self) -> Progress:
         """Train all phases that are left.
@@ -142,7 +112,10 @@ class Trainer:
         if self.progress.step == 0:
             self.setup.network.load_state_dict(group.shared(self.setup.network.state_dict()))
         if self.progress.world_size != group.world_size:
-            self._decide_cut()
+            # Once for the whole run, so that a resumed one rounds like an unbroken one.
+            cut = decided_cut(self.setup, frozenset(part for phase in self.phases.values() for part in phase.parts))
+            self.progress.world_size = group.world_size
+            self.progress.micro_batch_blocks, self.progress.kept_graphs = cut.blocks, cut.kept
         for number, (name, phase) in enumerate(self.phases.items()):
             if number >= self.progress.phase:
                 self._run_phase(number, name, phase)
@@ -153,7 +126,7 @@ class Trainer:
         if len(self.progress.phases) <= number:
             self.progress.phases.append(PhaseRecord(name=name))
             if number:
-                self._load_best(number - 1)
+                self.load_best()
         if self._optimizer is None:
             self._optimizer = self._new_optimizer(parts)
         self.events.write(
@@ -199,7 +172,7 @@ class Trainer:
         progress, per_epoch = self.progress, self.setup.tier.steps_per_epoch
         rate = learning_rate(phase, progress.epoch * per_epoch + progress.step_in_epoch, phase.epochs * per_epoch)
         wishes, cut = self._wishes(), self.cut
-        self.setup.group.note = Note(wishes.stop, wishes.save, cut.blocks, cut.kept)
+        self.setup.group.note = Note(wishes.stop, wishes.leave, cut.blocks, cut.kept)
         outcome = self._gradient(prepared, name, parts)
         norm = self._update(rate, parts)
         seconds = time.perf_counter() - started
@@ -240,19 +213,24 @@ class Trainer:
         self.events.write("out_of_memory", step=self.progress.step, blocks=blocks, kept_graphs=kept, text=text)
 
     def _heed(self, checkpoint_steps: int) -> None:
-        """Save, or stop, where any worker was asked to, or where it is time."""
-        heard, progress = self.setup.group.heard, self.progress
-        stop = any(note.stop for note in heard)
+        """Save where it is time; save and end where any worker was asked to."""
+        group, progress = self.setup.group, self.progress
+        stop, leave = any(note.stop for note in group.heard), any(note.leave for note in group.heard)
         late = time.monotonic() - self.keeper.saved_at > SAVE_SECONDS
-        if stop or late or any(note.save for note in heard) or progress.step % checkpoint_steps == 0:
+        if stop or leave or late or progress.step % checkpoint_steps == 0:
             self.save()
-        if stop:
+        if stop or leave:
             self.keeper.wait()
+            group.meet()
+        if stop:
             self.events.write("stopped", step=progress.step)
             raise Interrupted(
                 f"stopped as asked after step {progress.step}; its checkpoint is written. "
                 f"Mend: --run {self.keeper.folder.parent.name} --resume goes on from there."
             )
+
+        if group.note.leave:
+            raise Leaving(f"worker {group.rank} was taken away after step {progress.step}; its checkpoint is written.")
 
     def _computed(self, parts: dict[str, float]) -> dict[str, float | None]:
         """The parts of the objective, null where the rows do not hold what they are made of."""
@@ -275,42 +253,12 @@ class Trainer:
                 raise RunError(
                     f"step {prepared.step + 1}, phase {name}: {error}. The run stops; nothing is skipped."
                 ) from error
-            except (ReplayError, OutOfMemoryError, CollectiveError, ValueError) as error:
+            except CollectiveError as error:
+                raise CollectiveError(f"step {prepared.step + 1}, phase {name}: {error}") from error
+            except (ReplayError, OutOfMemoryError, ValueError) as error:
                 raise RunError(f"step {prepared.step + 1}, phase {name}: {error}.") from error
             self.scale.success()
             return outcome
-
-    def _decide_cut(self) -> None:
-        """Cut shards once for the whole run, so that a resumed run rounds like an unbroken one."""
-        setup, runtime = self.setup, self.setup.tier.runtime
-        block_bytes = self._block_bytes() if "auto" in (runtime.micro_batch_blocks, runtime.kept_graphs) else 1.0
-        found = cut_for(
-            runtime.micro_batch_blocks, runtime.kept_graphs, blocks=setup.shards[0], block_bytes=block_bytes,
-            free_bytes=free_bytes(setup.device) / setup.group.local_size,
-        )  # fmt: skip
-        self.progress.world_size = setup.group.world_size
-        self.progress.micro_batch_blocks = int(setup.group.least(found.blocks))
-        self.progress.kept_graphs = int(setup.group.least(found.kept))
-
-    def _block_bytes(self) -> float:
-        """What the graph of one block keeps, measured with all parts on that any phase has."""
-        setup, days = self.setup, self.setup.tier.batch.block_days
-        parts = frozenset(part for phase in self.phases.values() for part in phase.parts)
-        plan = setup.sampler.plan(0, 0, 1)
-        blocks = setup.gatherer.blocks(plan.first_days, plan.stocks, plan.numbers, days)
-        setup.network.train()
-        try:
-            return kept_bytes(
-                lambda: setup.step.forward(blocks, parts, RandomKeys(setup.tier.seed, 0)), setup.network.parameters()
-            )
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise RunError(
-                    f"memory does not hold the graph of one block of {days} days × {setup.tier.batch.stocks_per_day} "
-                    "stocks. Mend: a machine with more memory, or a smaller batch.block_days, which changes what is "
-                    "learned."
-                ) from error
-            raise
 
     def _update(self, rate: float, parts: frozenset[str]) -> float:
         """One optimizer step; returns the gradient's norm before clipping."""
@@ -364,7 +312,8 @@ class Trainer:
         if record.best_epoch is not None and record.best_metric is not None and metric <= record.best_metric:
             return False
         record.best_epoch, record.best_metric = self.progress.epoch, metric
-        self.keeper.save_weights(self._best_name(self.progress.phase), self.setup.network.state_dict())
+        self.best = checkpoint.copied(self.setup.network.state_dict())
+        self.keeper.save_weights(self._best_name(self.progress.phase), self.best)
         return True
 
     def _warn_of_divergence(self, record: PhaseRecord) -> None:
@@ -394,6 +343,7 @@ class Trainer:
             "data": self.setup.panel.sha256,
             "progress": self.progress.as_state(),
             "network": self.setup.network.state_dict(),
+            "best": self.best,
             "optimizer": self._optimizer.state_dict() if self._optimizer else None,
             "scale": vars(self.scale),
         }
@@ -416,6 +366,10 @@ class Trainer:
         self.progress = Progress.model_validate(state["progress"])
         self.setup.network.load_state_dict(state["network"])
         self.scale = LossScale(**state["scale"])
+        self.best = state["best"]
+        with_best = [number for number, record in enumerate(self.progress.phases) if record.best_epoch is not None]
+        if with_best:
+            self.keeper.restore_weights(self._best_name(with_best[-1]), self.best)
         if state["optimizer"] is not None:
             phase = list(self.phases.values())[self.progress.phase]
             self._optimizer = self._new_optimizer(frozenset(phase.parts))

@@ -28,35 +28,44 @@ from atft.train.step import ExactStep
 
 
 @dataclass(frozen=True)
-class Setup:
-    """A tier made ready on a panel.
+class Scoring:
+    """What scores a panel under a tier's settings: nothing here asks for a label or a period.
 
     Attributes:
         tier: the settings.
         panel: the data.
         graph: neighbours of each stock on each day.
         gatherer: gives blocks and whole cross-sections.
-        periods: decision days for training, validation and test.
-        sampler: draws the effective batches of training.
         network: the network, with its initial weights.
-        step: the exact step on this network.
         precision: the number formats in effect.
         device: where tensors live.
-        threads: threads of tensor operations.
-        group: the workers of the run.
-        warnings: what is worth saying before training starts.
     """
 
     tier: Tier
     panel: Panel
     graph: TrailingGraph
     gatherer: Gatherer
-    periods: Periods
-    sampler: BlockSampler
     network: Network
-    step: ExactStep
     precision: precision.InEffect
     device: torch.device
+
+
+@dataclass(frozen=True)
+class Setup(Scoring):
+    """A tier made ready on a panel: what scores it, and what training needs besides.
+
+    Attributes:
+        periods: decision days for training, validation and test.
+        sampler: draws the effective batches of training.
+        step: the exact step on this network.
+        threads: threads of tensor operations.
+        group: the workers of the run.
+        warnings: what is worth saying before training starts.
+    """
+
+    periods: Periods
+    sampler: BlockSampler
+    step: ExactStep
     threads: int
     group: Group
     warnings: tuple[str, ...]
@@ -111,30 +120,47 @@ def prepare(
         )
     group = group or Group()
     use_machine(tier.runtime, group.local_size)
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check_workers(tier, group.world_size)
     periods = decision_days(panel.days, tier.split, tier.label)
     _check_validation(tier, panel, periods)
-    graph = trailing_graph(panel, tier.graph, progress=progress)
-    gatherer = Gatherer(panel, graph, tier.window, tier.label)
-    network = build_network(tier, features=len(panel.feature_names)).to(device)
-    number_format = precision.in_effect(tier.precision, device)
+    ready = prepare_scoring(tier, panel, device=device, progress=progress)
+    scorable, autocast = ready.gatherer.scorable, ready.precision.autocast
     return Setup(
+        **vars(ready),
+        periods=periods,
+        sampler=BlockSampler(_decidable(periods.train, scorable), ready.graph, scorable, tier.batch, tier.seed),
+        step=ExactStep(ready.network, mix(tier.objective), row_settings(tier), autocast, ready.device, group),
+        threads=torch.get_num_threads(),
+        group=group,
+        warnings=_warnings(tier, periods, scorable),
+    )
+
+
+def prepare_scoring(
+    tier: Tier,
+    panel: Panel,
+    *,
+    device: torch.device | None = None,
+    progress: Callable[[str, float], None] | None = None,
+) -> Scoring:
+    """Build what scores ``panel`` under ``tier``, whichever days the panel holds.
+
+    Args:
+        tier: the settings.
+        panel: the data.
+        device: where tensors live; a GPU where there is one and none is named.
+        progress: told the stage and how much of it is done.
+    """
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    graph = trailing_graph(panel, tier.graph, progress=progress)
+    return Scoring(
         tier=tier,
         panel=panel,
         graph=graph,
-        gatherer=gatherer,
-        periods=periods,
-        sampler=BlockSampler(
-            _decidable(periods.train, gatherer.scorable), graph, gatherer.scorable, tier.batch, tier.seed
-        ),
-        network=network,
-        step=ExactStep(network, mix(tier.objective), row_settings(tier), number_format.autocast, device, group),
-        precision=number_format,
+        gatherer=Gatherer(panel, graph, tier.window, tier.label),
+        network=build_network(tier, features=len(panel.feature_names)).to(device),
+        precision=precision.in_effect(tier.precision, device),
         device=device,
-        threads=torch.get_num_threads(),
-        group=group,
-        warnings=_warnings(tier, periods, gatherer.scorable),
     )
 
 

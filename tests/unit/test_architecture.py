@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "blocks": set(),
     "config": set(),
     "observe": {"errors"},
+    "storage": {"errors"},
     "model": {"blocks"},
     "objective": {"blocks"},
     "data": {"config", "blocks", "errors"},
@@ -25,7 +26,7 @@ MAY_IMPORT = {
     "report": {"train", "evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
     "cli": {"launch", "experiment", "errors"},
 }
-MAY_IMPORT["launch"] = MAY_IMPORT["report"] | {"experiment", "report"}
+MAY_IMPORT["launch"] = MAY_IMPORT["report"] | {"experiment", "report", "storage"}
 
 OWNERS = {
     "polars": {"data"},
