@@ -31,7 +31,7 @@ class Run:
         path: the directory.
         tier: its resolved settings.
         provenance: where each value came from.
-        panel: the panel that it was started on.
+        panel: the panel that it was started on: a directory, or a URI.
         panel_sha256: hash of that panel's data.
     """
 
@@ -52,34 +52,31 @@ class Run:
         return self.path / "result.json"
 
 
-def new_path(root: Path, name: str | None, tier: Tier) -> Path:
-    """Directory of a run that is to be made.
+def new_name(tier: Tier) -> str:
+    """Name of a run that was given none: tier, seed and time."""
+    return f"{tier.name}-s{tier.seed}-{dt.datetime.now():%Y%m%d-%H%M%S}"
 
-    Args:
-        root: where runs lie.
-        name: of the run; tier, seed and time where None.
-        tier: its settings.
+
+def check_new(path: Path) -> None:
+    """Nothing stands where a run is to be made.
 
     Raises:
-        UseError: a bad name, or a directory that exists.
+        UseError: something does.
     """
-    name = name or f"{tier.name}-s{tier.seed}-{dt.datetime.now():%Y%m%d-%H%M%S}"
-    path = run_path(root, name)
     if path.exists():
         raise UseError(
             f"run {path}: exists already, and a run is never written over. "
-            f"Mend: another --run, or --run {name} --resume to go on with it."
+            f"Mend: another --run, or --run {path.name} --resume to go on with it."
         )
-    return path
 
 
 def create(path: Path, resolved: Resolved, panel: Path, panel_sha256: str, command: list[str]) -> Run:
     """Make the directory of a new run.
 
     Args:
-        path: the directory, from :func:`new_path`.
+        path: the directory, which :func:`check_new` found free.
         resolved: the tier and where its values came from.
-        panel: the panel's directory.
+        panel: the panel's absolute directory, or its URI.
         panel_sha256: hash of its data.
         command: what the user typed.
 
@@ -94,7 +91,7 @@ def create(path: Path, resolved: Resolved, panel: Path, panel_sha256: str, comma
     described = {
         "tier": tier.model_dump(mode="json"),
         "provenance": resolved.provenance,
-        "panel": str(panel.resolve()),
+        "panel": str(panel),
         "panel_sha256": panel_sha256,
         "command": command,
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -17,8 +17,8 @@ from atft.config import MODES, Tier
 from atft.errors import UseError
 
 PREFIX = "ATFT_"
-NOT_SETTINGS = frozenset({"ATFT_NASDAQ"})
-"""Variables with our prefix that are no settings: where tests find real data."""
+NOT_SETTINGS = frozenset({"ATFT_NASDAQ", "ATFT_CACHE"})
+"""Variables with our prefix that are no settings: where tests find real data, and where copies of remote files lie."""
 
 SHORT_NAMES = {
     "SHARPE_WEIGHT": "objective.weights.sharpe",

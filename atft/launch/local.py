@@ -25,7 +25,8 @@ from atft.experiment import runs
 from atft.experiment.assess import Outcomes, simple_baselines
 from atft.experiment.runs import Run
 from atft.experiment.tiers import Resolved, resolve
-from atft.launch import texts
+from atft.launch import places, texts
+from atft.launch.places import Place
 from atft.launch.training import asked_to_stop, carried_out, finish, told
 from atft.launch.workers import Workers
 from atft.observe.console import Screen, progress, stages
@@ -81,7 +82,7 @@ def build_panel(
 
 def run_baselines(tier: Tier, panel_path: Path) -> dict[str, Any]:
     """The baselines that need no model, on the tier's test period."""
-    panel = Panel.open(panel_path)
+    panel = places.open_panel(panel_path)
     periods = decision_days(panel.days, tier.split, tier.label)
     scorable = scorable_days(panel.present, tier.window)
     test = Outcomes.of(panel, scorable, tier, periods.test)
@@ -126,41 +127,39 @@ def train_run(
         RunError: training had to stop.
     """
     wanted = Workers.parse(workers)
-    if again:
-        there = runs.run_path(runs_root, _named(name, "--again"))
-        if (there / "result.json").exists():
-            return told(runs.open_run(there))
-        resume = (there / "config.json").exists()
-    run = _to_resume(tier, flags, data, runs_root, _named(name, "--resume")) if resume else None
-    if run and not has_checkpoint(run.path):
-        if not again:
-            raise UseError(
-                f"{run.path}/checkpoints/{LAST}: there is no checkpoint to go on from. "
-                "Mend: start a new run under another name."
-            )
-        resume = False
+    place = places.run_place(runs_root, _named(name)) if name or resume or again else None
+    if again and place:
+        place.fetch()
+        if (place.path / "result.json").exists():
+            return told(runs.open_run(place.path))
+        resume = (place.path / "config.json").exists()
+    run = _to_resume(tier, flags, data, place, again=again) if resume and place else None
     resolved = Resolved(run.tier, run.provenance) if run else resolve(tier, flags=flags)
     wanted.check(resolved.tier)
     panel = run.panel if run else data
     if panel is None:
         raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
-    path = run.path if run else runs.new_path(runs_root, name, resolved.tier)
+    place = place or places.run_place(runs_root, runs.new_name(resolved.tier))
+    if run is None:
+        runs.check_new(place.path)
+        place.check_new()
     ray_train = None if wanted.alone and address is None else _ray_train()
     with ray_train.cluster(address, wanted, resolved.tier.runtime.threads) if ray_train else nullcontext():
-        setup = prepare(resolved.tier, Panel.open(panel), progress=stages(quiet))
-        run = run or runs.create(path, resolved, panel, setup.panel.sha256, command)
+        setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(quiet))
+        run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.sha256, command)
         with progress(quiet) as screen:
             if ray_train:
-                ray_train.fit(run, wanted, screen)
+                ray_train.fit(run, place, wanted, screen)
             else:
-                _fit_here(run, setup, screen, resume=resume)
+                _fit_here(run, place, setup, screen)
     return told(run)
 
 
-def _fit_here(run: Run, setup: Setup, screen: Screen, *, resume: bool) -> None:
-    with EventLog(run.events) as events, asked_to_stop() as wishes:
+def _fit_here(run: Run, place: Place, setup: Setup, screen: Screen) -> None:
+    resume = has_checkpoint(run.path)
+    with place.kept() as published, EventLog(run.events) as events, asked_to_stop() as wishes:
         events.subscribe(screen)
-        carried_out(run, setup, events, resume=resume, wishes=lambda: wishes)
+        carried_out(run, setup, events, resume=resume, wishes=lambda: wishes, published=published)
 
 
 def _ray_train() -> ModuleType:
@@ -170,15 +169,16 @@ def _ray_train() -> ModuleType:
         raise UseError(f"training on several workers needs Ray ({error}). Mend: pip install 'atft[ray]'.") from None
 
 
-def _named(name: str | None, flag: str) -> str:
+def _named(name: str | None) -> str:
     if name is None:
-        raise UseError(f"{flag} needs --run NAME: the run to go on with.")
+        raise UseError("--resume and --again need --run NAME: the run to go on with.")
     return name
 
 
-def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, root: Path, name: str) -> Run:
+def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, place: Place, *, again: bool) -> Run:
     """The run to go on with: its own settings, but for flags that change nothing that is learned."""
-    run = runs.open_run(runs.run_path(root, name))
+    place.fetch()
+    run = runs.open_run(place.path)
     if run.result.exists():
         raise UseError(f"run {run.path}: is finished already. Mend: `atft report {run.path}` shows it.")
     now = resolve(tier, flags=flags, base=run.tier).tier
@@ -187,14 +187,20 @@ def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, root: Pat
             f"run {run.path}: was started as tier {run.tier.name} with other settings than these, and a resumed run "
             "keeps what it learns by. Mend: resume without changed settings, or start a new run."
         )
-    if data is not None and data.resolve() != run.panel:
+    if data is not None and places.absolute(data) != run.panel:
         raise UseError(f"run {run.path}: was started on {run.panel}, not on {data}. Mend: leave --data out.")
+    if not again and not has_checkpoint(run.path):
+        raise UseError(
+            f"{run.path}/checkpoints/{LAST}: there is no checkpoint to go on from. "
+            "Mend: start a new run under another name."
+        )
     return replace(run, tier=now)
 
 
 def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     """What a run came to; a run that was trained but not evaluated is evaluated now, and only then."""
-    run = runs.open_run(path)
+    place = places.place_of(path)
+    run = runs.open_run(place.path)
     if run.result.exists():
         return told(run)
     done, phases = phases_done(run.path), len(run.tier.phases_to_run())
@@ -203,8 +209,8 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
             f"run {path}: is not trained to its end (phase {done + 1} of {phases}). "
             f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
         )
-    setup = prepare(run.tier, Panel.open(run.panel), progress=stages(quiet))
-    with EventLog(run.events) as events, progress(quiet) as screen:
+    setup = prepare(run.tier, places.open_panel(run.panel), progress=stages(quiet))
+    with place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
         events.subscribe(screen)
         with Trainer(setup, run.path, events) as trainer:
             trainer.resume()
@@ -214,4 +220,6 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
 
 def report_run(path: Path, out: Path | None) -> Path:
     """Write the HTML report of a run."""
-    return write_report(path, out)
+    place = places.place_of(path)
+    with place.kept():
+        return write_report(place.path, out)

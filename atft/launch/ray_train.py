@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,17 +22,16 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from atft.config import Tier
 from atft.data.loader import processors
-from atft.data.panel import Panel
 from atft.errors import AtftError, RunError, UseError
-from atft.experiment import runs
 from atft.experiment.runs import Run
 from atft.launch.line import Line
+from atft.launch.places import Place, open_panel, run_place
 from atft.launch.training import asked_to_stop, carried_out
 from atft.launch.workers import Workers
 from atft.observe.console import Screen
 from atft.observe.events import Event, EventLog
+from atft.storage.backend import open_filesystem
 from atft.train.collectives import CollectiveError, Group
 from atft.train.keeper import has_checkpoint
 from atft.train.setup import prepare
@@ -77,7 +76,7 @@ def cluster(address: str | None, workers: Workers, threads: int) -> Iterator[Non
         ray.shutdown()
 
 
-def fit(run: Run, workers: Workers, screen: Screen) -> None:
+def fit(run: Run, place: Place, workers: Workers, screen: Screen) -> None:
     """Train ``run`` on ``workers`` of the cluster that this process is connected to, and evaluate it.
 
     Workers that die are started again and go on from the last checkpoint. The same errors as training in one process.
@@ -88,8 +87,12 @@ def fit(run: Run, workers: Workers, screen: Screen) -> None:
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     line = ray.remote(Line).options(num_cpus=0, scheduling_strategy=here).remote()
-    told = {"run": str(run.path.resolve()), "tier": run.tier.model_dump(mode="json"), "line": line}
-    trainer = TorchTrainer(_work, train_loop_config=told, **_configs(run, workers))
+    # Workers may be on other machines: they are told what the run is, and only the leading one opens its files.
+    told = {"run": replace(run, path=run.path.resolve()), "uri": place.uri, "line": line}
+    trainer = TorchTrainer(_work, train_loop_config=told, **_configs(run, place, workers))
+    if place.uri is not None:
+        with place.kept():
+            pass  # what the launcher wrote is there before a worker looks for it
     with asked_to_stop() as wishes, _listening(line, screen, wishes):
         try:
             trainer.fit()
@@ -97,9 +100,10 @@ def fit(run: Run, workers: Workers, screen: Screen) -> None:
             _raise_told(line)
             raise RunError(_told_by_workers(error, run.tier.runtime.retries)) from error
     _raise_told(line)
+    place.fetch()
 
 
-def _configs(run: Run, workers: Workers) -> dict[str, Any]:
+def _configs(run: Run, place: Place, workers: Workers) -> dict[str, Any]:
     runtime = run.tier.runtime
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     gpus = resources.get("GPU", 0) > 0
@@ -113,12 +117,22 @@ def _configs(run: Run, workers: Workers) -> dict[str, Any]:
     return {
         "scaling_config": ScalingConfig(**scaling),
         "run_config": RunConfig(
-            name="ray", storage_path=str(run.path.resolve()), failure_config=FailureConfig(max_failures=runtime.retries)
+            name=".ray",
+            **_ray_storage(run, place),
+            failure_config=FailureConfig(max_failures=runtime.retries),
         ),
         "torch_config": _Config(
             backend="cpu:gloo,cuda:nccl" if gpus else "gloo", timeout_s=max(1, int(runtime.collective_timeout_seconds))
         ),
     }
+
+
+def _ray_storage(run: Run, place: Place) -> dict[str, Any]:
+    """Where Ray keeps notes of its own, which nothing here reads: a place that all workers have."""
+    if place.uri is None:
+        return {"storage_path": str(run.path.resolve())}
+    system, path = open_filesystem(place.uri)
+    return {"storage_path": path, "storage_filesystem": system}
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -129,8 +143,7 @@ def _work(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     group = Group.joined(local_rank=context.get_local_rank(), local_size=context.get_local_world_size())
     try:
-        run = runs.open_run(Path(config["run"]))
-        _train(replace(run, tier=Tier.model_validate(config["tier"])), group, line)
+        _train(config["run"], config["uri"], group, line)
     except (CollectiveError, Leaving):
         raise  # a worker is gone: Ray starts all of them again
     except AtftError as error:
@@ -139,19 +152,28 @@ def _work(config: dict[str, Any]) -> None:
             raise
 
 
-def _train(run: Run, group: Group, line: Any) -> None:
+def _train(run: Run, uri: str | None, group: Group, line: Any) -> None:
+    place = Place(run.path, uri)
+    if uri is not None:
+        place = run_place(Path(uri).parent, Path(uri).name)  # this machine's working copy
+        run = replace(run, path=place.path)
     # The first worker of each machine leaves the graph beside the panel, and the others read it.
     if group.local_rank > 0:
         group.meet()
-    setup = prepare(run.tier, Panel.open(run.panel), group=group, device=ray.train.torch.get_device())
+    setup = prepare(run.tier, open_panel(run.panel), group=group, device=ray.train.torch.get_device())
     if group.local_rank == 0:
         group.meet()
-    _check_shared(run, group)
+    if uri is None:
+        _check_shared(run, group)
+    elif group.leads:
+        place.fetch()
     resume = bool(group.shared(has_checkpoint(run.path) if group.leads else None))
-    with EventLog(run.events if group.leads else None) as events:
+    keeping = place.kept() if group.leads else nullcontext(lambda name: None)
+    with keeping as published, EventLog(run.events if group.leads else None) as events:
         if group.leads:
             events.subscribe(lambda event: line.tell.remote(event))
-        carried_out(run, setup, events, resume=resume, wishes=_polled(line) if group.leads else _own)
+        wishes = _polled(line) if group.leads else _own
+        carried_out(run, setup, events, resume=resume, wishes=wishes, published=published)
 
 
 _TAKEN_AWAY = threading.Event()
