@@ -97,7 +97,9 @@ class Group:
             local_rank, local_size: as the attributes.
             watch_seconds: how long a worker whose collective failed waits to learn which other one did not come.
         """
-        watch = dist.new_group(backend="gloo") if dist.get_world_size() > 1 else None
+        watch = None
+        if dist.get_world_size() > 1:
+            watch = dist.new_group(backend="gloo", timeout=timedelta(seconds=watch_seconds))
         return cls(
             dist.get_rank(), dist.get_world_size(), local_rank, local_size, _watch=watch, _watch_seconds=watch_seconds
         )

@@ -19,6 +19,7 @@ from tests.distributed.workers import (
     one_dies,
     one_hangs,
     out_of_memory_once,
+    overflow,
 )
 from tests.unit.train.test_step import MIXES, distance, make, of_oracle
 
@@ -119,6 +120,14 @@ def test_out_of_memory_on_one_worker_changes_no_number(
         assert each["loss"] == pytest.approx(loss, rel=1e-12)
         assert distance(each["gradient"], expected) <= 1e-12
         assert [name for name, _ in each["seen"]] == ["all_gather", "all_reduce"]
+
+
+def test_an_overflow_on_one_worker_halves_the_loss_scale_of_all() -> None:
+    found = run_group(overflow, 2, 2.0**140)
+    assert found[0]["overflows"] == found[1]["overflows"] > 5
+    assert found[0]["scale"] == found[1]["scale"] == 2.0 ** (140 - found[0]["overflows"])
+    assert torch.equal(found[0]["gradient"], found[1]["gradient"])
+    assert torch.isfinite(found[0]["gradient"]).all()
 
 
 @pytest.mark.parametrize("who", [0, 2])

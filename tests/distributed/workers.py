@@ -16,7 +16,8 @@ from atft.blocks import shards
 from atft.model.random_keys import RandomKeys
 from atft.train.collectives import Group
 from atft.train.partition import Cut
-from atft.train.step import ExactStep, Shard
+from atft.train.precision import LossScale
+from atft.train.step import ExactStep, GradientOverflowError, Shard
 from tests.market import cut, random_blocks
 from tests.unit.train.test_step import ALL, gradient, make
 
@@ -129,6 +130,25 @@ def out_of_memory_once(group: Group, case: Case, stage: str, most: int) -> dict[
 
             torch.autograd.backward = narrow_back
     return _exact(group, case)
+
+
+def overflow(group: Group, first_scale: float) -> dict[str, Any]:
+    """The loss scale halved on every overflow, as in float16, from one that surely does; worker 0's rows overflow."""
+    whole, _ = make("portfolio", dtype=torch.float32)
+    step = ExactStep(whole.network, whole.mix, whole.rows, whole.autocast, whole.device, group)
+    sizes = shards(BLOCKS, group.world_size)
+    first = sum(sizes[: group.rank])
+    own = cut(batch(Case("portfolio", 6)), first, first + sizes[group.rank])
+    if group.rank > 0:  # only one worker's own part of the gradient overflows
+        own.returns.mul_(1e-12)
+    scale = LossScale(first_scale)
+    while True:
+        try:
+            step(Shard(partial(cut, own), sizes), ALL, RandomKeys(3, 17), cut=Cut(6, 1), loss_scale=scale.value)
+        except GradientOverflowError:
+            assert scale.overflow()
+            continue
+        return {"overflows": scale.overflows, "scale": scale.value, "gradient": gradient(step.network)}
 
 
 def one_hangs(group: Group, who: int, seconds: float) -> str:

@@ -204,6 +204,54 @@ def test_a_damaged_checkpoint_is_told_and_left_alone(
             refused(outcome, str(tmp_path / "part/checkpoints/last.pt"), told, "Mend")
 
 
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "missing": lambda path: path.unlink(),
+    "one bit of a weight": flip_a_bit,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_checkpoint_before_a_damaged_one_is_taken_and_told(
+    damage: str, train: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
+) -> None:
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0.0)
+    stop_at(monkeypatch, at_step(11))
+    with pytest.raises(Stopped):
+        train(tmp_path, "part")
+    last, before = (tmp_path / "part/checkpoints" / name for name in ("last.pt", "previous.pt"))
+    step = torch.load(before, weights_only=True)["state"]["progress"]["step"]
+    DAMAGES[damage](last)
+    done = train(tmp_path, "part", "--resume")
+    assert done.code == 0, done
+    assert f"warning: {last}: " in done.err
+    assert "previous.pt, is taken instead" in done.err
+    assert f"resumed after step {step}\n" in done.err
+    same_run(tmp_path / "part", whole)
+
+
+def test_a_run_goes_on_as_its_own_tier_only(train: Train, stopped: Path) -> None:
+    with unchanged(stopped.parent):
+        refused(
+            run("train", "quickstart", "--runs", stopped.parent, "--run", "part", "--resume"), "as tier tiny", "Mend"
+        )
+
+
+def test_a_run_is_begun_gone_on_with_or_told_by_one_command(
+    train: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
+) -> None:
+    refused(run("train", "quickstart", "--runs", tmp_path, "--again"), "--run NAME")
+    for step in (1, 8):  # before the first checkpoint, and after it
+        stop_at(monkeypatch, at_step(step))
+        with pytest.raises(Stopped):
+            train(tmp_path, "job", "--again")
+    monkeypatch.undo()
+    for _ in range(2):
+        done = train(tmp_path, "job", "--again", "--json")
+        assert done.code == 0, done
+    same_run(tmp_path / "job", whole)
+
+
 @pytest.mark.parametrize("damage", ["truncated", "one bit"])
 def test_damaged_weights_are_written_again_from_the_state(
     damage: str, train: Train, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
