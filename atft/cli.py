@@ -6,6 +6,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,31 @@ def report(run: Path, out: Path | None, as_json: bool) -> None:
 
     path = report_run(run, out)
     _tell(as_json, {"report": str(path)}, f"report: {path}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@DATA
+@click.option("--period", type=click.Choice(["all", "train", "validate", "test"]), default="all", show_default=True,
+              help="Decision days of one period of the run's tier.")  # fmt: skip
+@click.option("--from", "first", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="First decision day.")
+@click.option("--to", "last", type=click.DateTime(["%Y-%m-%d"]), metavar="DATE", help="Last decision day.")
+@click.option("--out", type=click.Path(path_type=Path), help="Parquet file; predictions.parquet in RUN without it.")
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there, once the new one is complete.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes that share the days.")
+@JSON
+def predict(
+    run: Path, data: Path | None, period: str, first: datetime | None, last: datetime | None, out: Path | None,
+    overwrite: bool, workers: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Write the scores of RUN for every stock and day that can be scored, of its own panel or another."""
+    from atft.launch.prediction import Wanted, predict_run
+
+    wanted = Wanted(period, first.date() if first else None, last.date() if last else None)
+    report = predict_run(
+        run, data=data, wanted=wanted, out=out, overwrite=overwrite, workers=workers, quiet=as_json
+    )  # fmt: skip
+    _tell(as_json, report, report.pop("text"))
 
 
 @cli.command()

@@ -40,6 +40,13 @@ class File(_Part):
     sha256: str
 
 
+class Inputs(_Part):
+    """What a network knows of a panel: what stands at each place of its features, and how it is scaled."""
+
+    features: tuple[FeatureEntry, ...]
+    normalise: Normalise
+
+
 class Manifest(_Part):
     """``manifest.json``: where a panel's data came from, and what was done to it."""
 
@@ -70,6 +77,11 @@ class Manifest(_Part):
         names = "\n".join(feature.name for feature in self.features)
         told = "\n".join(f"{name} {self.files[name].sha256}" for name in sorted(self.files))
         return hashlib.sha256(f"{names}\n{told}".encode()).hexdigest()
+
+    @property
+    def inputs(self) -> Inputs:
+        """What a network learns from, the same on every panel that it can be used on."""
+        return Inputs(features=self.features, normalise=self.normalise)
 
     @property
     def longest_lookback(self) -> int:

@@ -81,9 +81,10 @@ def assess(
     trainer.load_best()
     parts = frozenset(list(trainer.phases.values())[-1].parts)
     test = Outcomes.of(panel, setup.gatherer.scorable, tier, setup.periods.test)
+    # A day at a time, as `atft predict` does it: the same bits, which a later panel's further days do not move.
     scores = predict(
         setup.network, setup.gatherer, test.days, parts, device=setup.device,
-        precision_context=setup.precision.autocast, progress=progress, group=setup.group,
+        precision_context=setup.precision.autocast, progress=progress, group=setup.group, days_at_once=1,
     )  # fmt: skip
     sampled_ic = _sampled_ic(setup, parts)
     if not setup.group.leads:

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from atft import __version__
 from atft.config import Tier
+from atft.data.manifest import Inputs, Manifest
 from atft.errors import UseError
 from atft.experiment.tiers import Resolved
 from atft.train.checkpoint import write_atomically
@@ -33,6 +34,7 @@ class Run:
         provenance: where each value came from.
         panel: the panel that it was started on: a directory, or a URI.
         panel_sha256: hash of that panel's data.
+        inputs: its features; None where the run does not tell.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Run:
     provenance: dict[str, str]
     panel: Path
     panel_sha256: str
+    inputs: Inputs | None = None
 
     @property
     def events(self) -> Path:
@@ -70,14 +73,14 @@ def check_new(path: Path) -> None:
         )
 
 
-def create(path: Path, resolved: Resolved, panel: Path, panel_sha256: str, command: list[str]) -> Run:
+def create(path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str]) -> Run:
     """Make the directory of a new run.
 
     Args:
         path: the directory, which :func:`check_new` found free.
         resolved: the tier and where its values came from.
         panel: the panel's absolute directory, or its URI.
-        panel_sha256: hash of its data.
+        manifest: what it says about itself.
         command: what the user typed.
 
     Raises:
@@ -92,7 +95,8 @@ def create(path: Path, resolved: Resolved, panel: Path, panel_sha256: str, comma
         "tier": tier.model_dump(mode="json"),
         "provenance": resolved.provenance,
         "panel": str(panel),
-        "panel_sha256": panel_sha256,
+        "panel_sha256": manifest.sha256,
+        "inputs": manifest.inputs.model_dump(mode="json"),
         "command": command,
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "versions": {"atft": __version__, "python": sys.version.split()[0]}
@@ -104,7 +108,7 @@ def create(path: Path, resolved: Resolved, panel: Path, panel_sha256: str, comma
     except UseError:
         path.rmdir()
         raise
-    return Run(path, tier, resolved.provenance, panel, panel_sha256)
+    return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs)
 
 
 def open_run(path: Path) -> Run:
@@ -116,7 +120,8 @@ def open_run(path: Path) -> Run:
     try:
         described: dict[str, Any] = json.loads((path / "config.json").read_text())
         tier = Tier.model_validate(described["tier"])
-        return Run(path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"])
+        inputs = Inputs.model_validate(described["inputs"]) if "inputs" in described else None
+        return Run(path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"], inputs)
     except (FileNotFoundError, NotADirectoryError):
         raise UseError(
             f"{path}: no run there (it has no config.json). Mend: name a directory that `atft train` made."

@@ -146,7 +146,7 @@ def train_run(
     ray_train = None if wanted.alone and address is None else _ray_train()
     with ray_train.cluster(address, wanted, resolved.tier.runtime.threads) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(quiet))
-        run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.sha256, command)
+        run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, command)
         with progress(quiet) as screen:
             if ray_train:
                 ray_train.fit(run, place, wanted, screen)

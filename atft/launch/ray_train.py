@@ -60,7 +60,8 @@ def cluster(address: str | None, workers: Workers, threads: int) -> Iterator[Non
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         # No other machine that could be drained: one process less to start.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        ray.init(num_cpus=max(processors(), workers.most * max(1, threads)), include_dashboard=False, **quiet)
+        cpus = max(processors(), workers.most * max(1, threads))
+        ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
     else:
         _check_answers(address)
         try:

@@ -199,16 +199,16 @@ class Group:
     def _guarded(self, name: str, collective: Callable[[], object]) -> None:
         try:
             collective()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:  # a ValueError where the process group was taken down meanwhile
             raise CollectiveError(
                 f"worker {self.rank} of {self.world_size}: {name} failed. {self._missing(error)}"
             ) from None
 
-    def _missing(self, error: RuntimeError) -> str:
+    def _missing(self, error: Exception) -> str:
         """Which worker did not come: those that were let down meet here, and the one that hangs does not."""
         try:
             dist.monitored_barrier(self._watch, timeout=timedelta(seconds=self._watch_seconds), wait_all_ranks=True)
-        except RuntimeError as told:
+        except (RuntimeError, ValueError) as told:
             return _first_line(told)
         return f"All workers are there again: {_first_line(error)}"
 

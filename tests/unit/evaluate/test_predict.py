@@ -131,3 +131,41 @@ def test_a_score_that_is_not_finite_stops_the_prediction_and_names_the_day():
 
 def test_no_days_give_no_scores():
     assert predict.predict(WindowMean(), Gatherer(), [], ["temporal"], device="cpu").shape == (0, STOCKS)
+
+
+class Worker:
+    """One of several workers as :func:`predict` sees them: notes what it sends, and hears silence of the others."""
+
+    def __init__(self, rank, world_size):
+        self.rank, self.world_size = rank, world_size
+
+    def gather(self, own, sizes):
+        assert len(own) == sizes[self.rank]
+        self.sent, self.sizes = own.numpy(), sizes
+        return torch.zeros(sum(sizes), *own.shape[1:], dtype=own.dtype)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5, 9])
+def test_workers_share_the_runs_of_one_process_without_a_gap_or_a_duplicate(world_size):
+    days = [4, 5, 6, 7, 8, 11, 12, 20, 39]
+    whole = Gatherer()
+    expected = predict.predict(WindowMean(), whole, days, ["temporal"], device="cpu", days_at_once=2)
+    sent, calls = [], []
+    for rank in range(world_size):
+        gatherer, worker = Gatherer(), Worker(rank, world_size)
+        got = predict.predict(WindowMean(), gatherer, days, ["temporal"], device="cpu", days_at_once=2, group=worker)
+        assert got.shape == expected.shape
+        assert sum(worker.sizes) == len(days)
+        sent.append(worker.sent)
+        calls += gatherer.calls
+    assert calls == whole.calls
+    assert np.array_equal(np.concatenate(sent), expected, equal_nan=True)
+
+
+def test_every_worker_finds_the_score_of_another_that_is_not_finite():
+    class Told(Worker):
+        def gather(self, own, sizes):
+            return torch.full((sum(sizes), STOCKS), torch.inf, dtype=torch.float64)
+
+    with pytest.raises(RunError, match="24 of 24 scores are not finite, first on day number 5"):
+        predict.predict(WindowMean(), Gatherer(), [5, 6], ["temporal"], device="cpu", group=Told(1, 2))
