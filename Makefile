@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MARKET := panels/synthetic
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install quickstart test test-gpu test-slow check format docs clean
+.PHONY: help install quickstart test test-faults test-gpu test-slow check format docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,7 +35,10 @@ quickstart: $(VENV)/.user $(MARKET)/panel/manifest.json ## Synthetic market, tra
 
 test: $(VENV)/.dev ## The test suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal tests
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "ray and not faults" tests
+
+test-faults: $(VENV)/.dev ## Kills workers, launchers and heads of a real Ray
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m faults tests
 
 test-gpu: $(VENV)/.dev ## The checks that need a GPU
 	@$(BIN)/python -m pytest -m gpu tests

@@ -22,10 +22,8 @@ from tests.integration.command import (
     Outcome,
     epochs_of,
     figures_of,
-    refused,
     run,
     steps_of,
-    unchanged,
     weights_of,
 )
 
@@ -107,7 +105,7 @@ def train(panel: Path, tier: Path, runs: Path, name: str, *more: object) -> list
     return ["train", tier, "--data", panel, "--runs", runs, "--run", name, *more]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.faults), 1])
 def test_a_worker_killed_in_mid_step_costs_no_number(
     rank: int, panel: Path, long_tier: Path, address: str, pair: Path, tmp_path: Path
 ) -> None:
@@ -124,6 +122,7 @@ def test_a_worker_killed_in_mid_step_costs_no_number(
     same_numbers(tmp_path / "killed", pair)
 
 
+@pytest.mark.faults
 def test_a_worker_that_is_told_to_go_loses_no_step(
     panel: Path, long_tier: Path, address: str, pair: Path, tmp_path: Path
 ) -> None:
@@ -138,6 +137,7 @@ def test_a_worker_that_is_told_to_go_loses_no_step(
     same_numbers(tmp_path / "left", pair)
 
 
+@pytest.mark.faults
 def test_a_launcher_that_is_told_to_stop_leaves_a_run_that_goes_on(
     panel: Path, long_tier: Path, address: str, pair: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +157,7 @@ def test_a_launcher_that_is_told_to_stop_leaves_a_run_that_goes_on(
     same_numbers(tmp_path / "stopped", pair)
 
 
+@pytest.mark.faults
 def test_a_run_goes_on_with_another_number_of_workers(
     panel: Path, long_tier: Path, address: str, alone: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_run_goes_on_with_another_number_of_workers(
     assert (resumed["world_size_before"], resumed["world_size"]) == (1, 2)
 
 
+@pytest.mark.faults
 def test_what_another_try_would_only_repeat_is_not_tried_again(
     panel: Path, long_tier: Path, address: str, tmp_path: Path
 ) -> None:
@@ -185,6 +187,7 @@ def test_what_another_try_would_only_repeat_is_not_tried_again(
     assert [event["kind"] for event in log].count("run_started") == 1
 
 
+@pytest.mark.faults
 def test_one_worker_on_each_of_two_machines(panel: Path, long_tier: Path, alone: Path, tmp_path: Path) -> None:
     given = train(panel, long_tier, tmp_path, "nodes", "--workers", 2, "--address")
     with two_nodes() as there, launched(*given, there) as process:
@@ -196,6 +199,7 @@ def test_one_worker_on_each_of_two_machines(panel: Path, long_tier: Path, alone:
     near(tmp_path / "nodes", alone)
 
 
+@pytest.mark.faults
 def test_a_killed_head_costs_no_number(panel: Path, long_tier: Path, pair: Path, tmp_path: Path) -> None:
     with (
         head(2) as (there, kill),
@@ -213,6 +217,7 @@ def test_a_killed_head_costs_no_number(panel: Path, long_tier: Path, pair: Path,
     same_numbers(tmp_path / "head", pair)
 
 
+@pytest.mark.faults
 def test_an_elastic_run_takes_the_workers_that_come(panel: Path, long_tier: Path, alone: Path, tmp_path: Path) -> None:
     """From one processor to two in the middle of a run."""
     tier = tmp_path / "longer.yaml"
@@ -232,28 +237,6 @@ def test_an_elastic_run_takes_the_workers_that_come(panel: Path, long_tier: Path
     assert done.code == 1, done
     worlds = [event["world_size"] for event in log if event["kind"] == "step"]
     assert (worlds[0], worlds[-1]) == (1, 2)
-
-
-@pytest.mark.parametrize(
-    ("workers", "told"),
-    [("5", "5 workers for an effective batch of 4 blocks"), ("4-1", "upside down"), ("0", "at least 1 worker"),
-     ("two", "not a number"), ("1-9", "9 workers")],
-)  # fmt: skip
-def test_workers_that_make_no_sense_are_refused(
-    workers: str, told: str, panel: Path, long_tier: Path, tmp_path: Path
-) -> None:
-    with unchanged(tmp_path):
-        refused(run(*train(panel, long_tier, tmp_path, "no", "--workers", workers)), told, "Mend")
-
-
-@pytest.mark.parametrize("there", ["127.0.0.1:9", "nowhere.invalid:6379", "6379", "127.0.0.1:99999"])
-def test_an_address_that_does_not_answer_is_refused_at_once(
-    there: str, panel: Path, long_tier: Path, tmp_path: Path
-) -> None:
-    began = time.monotonic()
-    with unchanged(tmp_path), launched(*train(panel, long_tier, tmp_path, "no", "--address", there)) as process:
-        refused(ended(process), there, "Mend")
-    assert time.monotonic() - began < 60
 
 
 def _ray(*arguments: object) -> dict[str, Any]:
