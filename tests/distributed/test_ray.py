@@ -242,7 +242,7 @@ def test_an_elastic_run_takes_the_workers_that_come(panel: Path, long_tier: Path
 def _ray(*arguments: object) -> dict[str, Any]:
     return {
         "args": [sys.executable, "-m", "ray.scripts.scripts", *map(str, arguments)],
-        "env": {**os.environ, "PYTHONPATH": str(SOURCES), "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"},
+        "env": {**os.environ, "PYTHONPATH": str(SOURCES)},
     }
 
 

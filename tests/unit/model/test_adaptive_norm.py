@@ -8,6 +8,7 @@ from atft.model.adaptive_norm import (
     AdaptiveNorm,
     FrequencyNorm,
     SliceNorm,
+    largest_first,
     orthonormal_basis,
     slice_members,
 )
@@ -131,3 +132,9 @@ def test_it_computes_in_float32_under_autocast() -> None:
 def test_more_than_the_window_holds_is_refused(frequencies: int, slices: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AdaptiveNorm(4, 11, frequencies, slices)
+
+
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_the_largest_entries_are_those_of_topk_to_the_last_bit(count: int) -> None:
+    values = torch.randn(11, 500, generator=torch.Generator().manual_seed(count)).round(decimals=1)  # with ties
+    assert torch.equal(largest_first(values, count), values.topk(count, dim=0).values)
