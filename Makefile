@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MARKET := panels/synthetic
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help install quickstart test test-faults test-gpu test-slow check format docs clean
+.PHONY: help install quickstart test test-faults test-gpu test-slow check format bench docs clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ check: $(VENV)/.dev ## Format, lint, types, imports, generated files
 format: $(VENV)/.dev ## Format the code
 	@$(BIN)/ruff format -q .
 	@$(BIN)/ruff check -q --fix .
+
+bench: $(VENV)/.dev ## Benchmarks against peers and bounds; wants a machine that does nothing else
+	@$(BIN)/python -m benchmarks all
 
 docs: $(VENV)/.dev ## Regenerate what the docs take from the code
 	@$(BIN)/python -m atft.data.features > docs/guide/features.md

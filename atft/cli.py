@@ -171,6 +171,55 @@ def predict(
     _tell(as_json, report, report.pop("text"))
 
 
+WORKERS = click.option("--workers", default="1,2,4", show_default=True, help="Numbers of workers, with commas.")
+DTYPE = click.option("--dtype", type=click.Choice(["float64", "float32", "tier"]), default="float64", show_default=True,
+                     help="What steps compute in; tier: the tier's precision.")  # fmt: skip
+
+
+@cli.group()
+def verify() -> None:
+    """Check on this machine that workers, micro-batches and restarts change no number."""
+
+
+@verify.command()
+@click.argument("tier_name", metavar="TIER")
+@DATA
+@WORKERS
+@click.option("--micro-batches", default="1,2,all", show_default=True, help="Of each worker; all: one for each block.")
+@DTYPE
+@click.option(
+    "--step", type=click.IntRange(min=0), default=0, show_default=True, help="Whose effective batch is taken."
+)
+@SET
+@JSON
+def exactness(tier_name: str, assignments: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Compare the gradient of every partition of one effective batch with that of the batch in one piece."""
+    from atft.experiment.tiers import parse_flags
+    from atft.launch import verify as checks
+
+    report = checks.exactness(tier_name, parse_flags(assignments), quiet=as_json, **options)
+    _tell(as_json, report, report["text"])
+    checks.judge(report)
+
+
+@verify.command()
+@click.argument("tier_name", metavar="TIER")
+@DATA
+@WORKERS
+@click.option("--steps", type=click.IntRange(min=3), default=50, show_default=True, help="Optimizer steps of each run.")
+@DTYPE
+@SET
+@JSON
+def determinism(tier_name: str, assignments: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Train some steps on each number of workers, resized and resumed, and compare the losses step by step."""
+    from atft.experiment.tiers import parse_flags
+    from atft.launch import verify as checks
+
+    report = checks.determinism(tier_name, parse_flags(assignments), quiet=as_json, **options)
+    _tell(as_json, report, report["text"])
+    checks.judge(report)
+
+
 @cli.command()
 @JSON
 def tiers(as_json: bool) -> None:

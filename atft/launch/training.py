@@ -85,6 +85,9 @@ def asked_to_stop() -> Iterator[Wishes]:
     wishes = Wishes()
 
     def stop(number: int, frame: object) -> None:
+        if wishes.stop:  # asked twice: at once, as without this handler
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         wishes.stop = True
 
     if threading.current_thread() is not threading.main_thread():

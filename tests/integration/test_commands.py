@@ -20,6 +20,9 @@ COMMANDS = {
     ("data", "synth"): ("OUT", "--stocks", "--days", "--ic", "--seed", "--json"),
     ("baselines",): ("PANEL", "--tier", "--set", "--json"),
     ("predict",): ("RUN", "--data", "--period", "--from", "--to", "--out", "--overwrite", "--workers", "--json"),
+    ("verify",): ("exactness", "determinism"),
+    ("verify", "exactness"): ("TIER", "--data", "--workers", "--micro-batches", "--dtype", "--step", "--set", "--json"),
+    ("verify", "determinism"): ("TIER", "--data", "--workers", "--steps", "--dtype", "--set", "--json"),
     ("train",): (
         "TIER",
         "--data",

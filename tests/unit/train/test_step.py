@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atft.blocks import Blocks
+from atft.experiment.oracle import loss_in_one_piece
 from atft.model.network import Network, NetworkShape
 from atft.model.random_keys import RandomKeys
 from atft.objective.mix import Mix
@@ -18,7 +19,6 @@ from atft.objective.rows import RowSettings
 from atft.train.partition import Cut, cuts
 from atft.train.step import ExactStep, NonFiniteError, ReplayError, Shard
 from tests.market import cut, random_blocks
-from tests.oracle import loss_in_one_piece
 
 LEVELS = (0.1, 0.5, 0.9)
 TEMPERATURE = 0.2
