@@ -197,9 +197,7 @@ def exactness(tier_name: str, assignments: tuple[str, ...], as_json: bool, **opt
     from atft.experiment.tiers import parse_flags
     from atft.launch import verify as checks
 
-    report = checks.exactness(tier_name, parse_flags(assignments), quiet=as_json, **options)
-    _tell(as_json, report, report["text"])
-    checks.judge(report)
+    _judge(as_json, checks.exactness(tier_name, parse_flags(assignments), quiet=as_json, **options))
 
 
 @verify.command()
@@ -215,9 +213,7 @@ def determinism(tier_name: str, assignments: tuple[str, ...], as_json: bool, **o
     from atft.experiment.tiers import parse_flags
     from atft.launch import verify as checks
 
-    report = checks.determinism(tier_name, parse_flags(assignments), quiet=as_json, **options)
-    _tell(as_json, report, report["text"])
-    checks.judge(report)
+    _judge(as_json, checks.determinism(tier_name, parse_flags(assignments), quiet=as_json, **options))
 
 
 @cli.command()
@@ -233,6 +229,16 @@ def tiers(as_json: bool) -> None:
         for name, tier in found.items()
     ]
     _tell(as_json, {name: tier.model_dump(mode="json") for name, tier in found.items()}, "\n".join(lines))
+
+
+def _judge(as_json: bool, report: dict[str, Any]) -> None:
+    """Show the report of a check, and fail where it does; in JSON the report itself is the only object."""
+    from atft.launch.verify import judge
+
+    _tell(as_json, report, report["text"])
+    if as_json and not report["passed"]:
+        sys.exit(1)
+    judge(report)
 
 
 def _tell(as_json: bool, report: dict[str, Any], text: str) -> None:

@@ -264,6 +264,8 @@ def _lines(event: Event, run: _Run, terminal: bool) -> list[tuple[str, str]]:
         return [*heading, (_row(_summary(event, run), run.width), "")]
     if kind == "warning":
         return [(f"warning: {event['text']}", "yellow")]
+    if kind == "out_of_memory":
+        return [(event["text"], "yellow")]
     if kind == "divergence":
         return [(f"divergence: {event['text']}", "yellow")]
     if kind == "resumed":

@@ -69,6 +69,7 @@ class Trainer:
         self.fallback: str | None = None
         self._wishes = wishes
         self._optimizer: torch.optim.Optimizer | None = None
+        self._saved_step = 0
 
     def __enter__(self) -> Trainer:
         return self
@@ -195,7 +196,6 @@ class Trainer:
             seconds=seconds, data_seconds=prepared.wait_seconds, overflows=self.scale.overflows,
             **{f"{part}_seconds": value for part, value in outcome.seconds.items()},
         )  # fmt: skip
-
         self._adopt(outcome)
 
     def _adopt(self, outcome: StepOutcome) -> None:
@@ -217,7 +217,8 @@ class Trainer:
         group, progress = self.setup.group, self.progress
         stop, leave = any(note.stop for note in group.heard), any(note.leave for note in group.heard)
         late = time.monotonic() - self.keeper.saved_at > SAVE_SECONDS
-        if stop or leave or late or progress.step % checkpoint_steps == 0:
+        due = stop or leave or late or progress.step % checkpoint_steps == 0
+        if due and self._saved_step != progress.step:
             self.save()
         if stop or leave:
             self.keeper.wait()
@@ -228,7 +229,6 @@ class Trainer:
                 f"stopped as asked after step {progress.step}; its checkpoint is written. "
                 f"Mend: --run {self.keeper.folder.parent.name} --resume goes on from there."
             )
-
         if group.note.leave:
             raise Leaving(f"worker {group.rank} was taken away after step {progress.step}; its checkpoint is written.")
 
@@ -348,6 +348,7 @@ class Trainer:
             "scale": vars(self.scale),
         }
         self.keeper.save(state, self.progress.step)
+        self._saved_step = self.progress.step
 
     def resume(self) -> None:
         """Go on from the last checkpoint of the run.

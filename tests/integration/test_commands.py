@@ -205,3 +205,17 @@ def test_an_interrupted_run_says_how_to_go_on(train: Train, tmp_path: Path, monk
     assert "interrupted" in failed.err
     assert "--resume" in failed.err
     assert "Traceback" not in failed.err
+
+
+@pytest.mark.parametrize("check", ["exactness", "determinism"])
+@pytest.mark.parametrize("passed", [True, False])
+def test_a_check_tells_its_report_and_fails_with_it(
+    check: str, passed: bool, tier_file: Path, panel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = {"passed": passed, "failure": "3 partitions beyond their bound. Mend: …", "text": "the table"}
+    monkeypatch.setattr(f"atft.launch.verify.{check}", lambda *given, **named: report)
+    told = run("verify", check, tier_file, "--data", panel, "--json")
+    assert (told.code, told.json["passed"]) == (0 if passed else 1, passed)
+    shown = run("verify", check, tier_file, "--data", panel)
+    assert (shown.code, shown.out) == (0 if passed else 1, "the table\n")
+    assert shown.err == ("" if passed else "atft: 3 partitions beyond their bound. Mend: …\n")

@@ -87,6 +87,20 @@ main(sys.argv[1:])
 """
 
 
+def test_a_process_that_is_told_to_stop_finishes_its_step_and_goes_on_bitwise(
+    whole: Path, tier_file: Path, panel: Path, train: Train, tmp_path: Path, no_report: None
+) -> None:
+    given = ("train", tier_file, "--data", panel, "--runs", tmp_path, "--run", "told")
+    done = run_apart(*given, program=("-c", KILLED_AT_A_STEP.replace("SIGKILL", "SIGTERM")))
+    assert done.code == 1
+    assert "stopped as asked after step 12; its checkpoint is written" in done.err
+    assert "Traceback" not in done.err
+    done = train(tmp_path, "told", "--resume")
+    assert done.code == 0, done
+    assert "resumed after step 12" in done.err
+    same_run(tmp_path / "told", whole)
+
+
 def test_a_killed_process_is_resumed_bitwise_by_another(
     whole: Path, tier_file: Path, panel: Path, train: Train, tmp_path: Path, no_report: None
 ) -> None:
