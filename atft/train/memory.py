@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+KEEP = ((-3, 2**30), (-1, 2**31 - 1), (-2, 2**26))
+"""``M_MMAP_THRESHOLD``, ``M_TRIM_THRESHOLD`` and ``M_TOP_PAD`` of ``mallopt(3)``, in bytes."""
 LIMITS = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
@@ -30,6 +33,19 @@ def kept_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> i
         kept = forward()
     del kept
     return sum(storages.values())
+
+
+def keep_pages() -> bool:
+    """Let the C library keep memory that tensors have freed, for those of the next step; False where it cannot.
+
+    Otherwise large tensors are mapped anew each time, and the kernel clears their pages again: a tenth of a step on a
+    CPU. Nothing else changes, but that the process stays as large as it once was.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False  # not glibc
+    return all(mallopt(option, value) == 1 for option, value in KEEP)
 
 
 def free_bytes(device: torch.device) -> float:

@@ -24,6 +24,7 @@ from atft.objective.mix import LEAST_DAYS, Mix
 from atft.objective.rows import RowSettings
 from atft.train import precision
 from atft.train.collectives import Group
+from atft.train.memory import keep_pages
 from atft.train.step import ExactStep
 
 
@@ -220,6 +221,8 @@ def use_machine(runtime: config.Runtime, local_size: int = 1) -> None:
     """Set this process's threads and determinism, where ``local_size`` workers share the machine."""
     torch.set_num_threads(runtime.threads or max(1, processors() // local_size))
     torch.use_deterministic_algorithms(runtime.deterministic)
+    if runtime.keep_pages:
+        keep_pages()
 
 
 def build_network(tier: Tier, *, features: int) -> Network:

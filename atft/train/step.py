@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -238,7 +238,7 @@ class _Work:
         pieces, rows = cuts(self._count, self.cut.blocks), []
         for number, (first, last) in enumerate(pieces):
             keep = number >= len(pieces) - self.cut.kept
-            with torch.set_grad_enabled(keep):
+            with nullcontext() if keep else torch.inference_mode():
                 row = self._run(first, last)
             rows.append(row.detach())
             if keep:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -172,3 +174,18 @@ def test_expected_noise_of_a_portfolio_is_that_of_its_days() -> None:
     observed = (draws.mean(1) / draws.std(1)).std()
     assert expected_std(torch.zeros(0, len(TERMS)), mix, 16, seed=0) == pytest.approx(observed, rel=0.05)
     assert expected_std(torch.zeros(0, len(TERMS)), mix, 3, seed=0) is None
+
+
+def test_pages_that_are_kept_are_not_cleared_again() -> None:
+    """In a process of its own: what the C library is told holds to its end."""
+    code = (
+        "import resource, torch; from atft.train.memory import keep_pages\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(20): torch.ones(4_000_000)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "torch.set_num_threads(1); plain = faults(); assert keep_pages(); faults(); print(plain, faults())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    plain, kept = map(int, done.stdout.split())
+    assert kept < plain / 10
