@@ -24,6 +24,7 @@ from tests.integration.command import (
     figures_of,
     run,
     steps_of,
+    tree,
     weights_of,
 )
 
@@ -217,6 +218,36 @@ def test_a_killed_head_costs_no_number(panel: Path, long_tier: Path, pair: Path,
     same_numbers(tmp_path / "head", pair)
 
 
+def submitted(port: int, job: list[object]) -> subprocess.CompletedProcess[str]:
+    """What the job came to, once the head has an agent that takes jobs."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        given = _ray("job", "submit", "--address", f"http://127.0.0.1:{port}", "--", *job)
+        done = subprocess.run(**given, capture_output=True, text=True, timeout=2 * SECONDS)
+        if "No available agent" not in done.stderr or time.monotonic() > deadline:
+            return done
+        time.sleep(1)
+
+
+@pytest.mark.faults
+def test_a_submitted_job_trains_and_submitted_again_changes_nothing(
+    panel: Path, long_tier: Path, pair: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    job = [sys.executable, SOURCES / "jobs/train.py", "--tier", long_tier, "--data", panel, "--runs", tmp_path, "--run",
+           "job", "--workers", 2]  # fmt: skip
+    with head(2, dashboard=port):
+        wait_for_port(port)
+        for again in (False, True):
+            done = submitted(port, job)
+            assert done.returncode == 0, done
+            assert "Test Sharpe" in done.stdout
+            if not again:
+                before = tree(tmp_path / "job")
+    assert tree(tmp_path / "job") == before
+    same_numbers(tmp_path / "job", pair)
+
+
 @pytest.mark.faults
 def test_an_elastic_run_takes_the_workers_that_come(panel: Path, long_tier: Path, alone: Path, tmp_path: Path) -> None:
     """From one processor to two in the middle of a run."""
@@ -247,12 +278,21 @@ def _ray(*arguments: object) -> dict[str, Any]:
 
 
 @contextmanager
-def head(cpus: int) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A Ray head of its own as a group of processes; its address, and what kills all of it at once."""
+def head(cpus: int, dashboard: int | None = None) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A Ray head of its own as a group of processes; its address, and what kills all of it at once.
+
+    With a ``dashboard`` port it takes jobs there.
+    """
     port = free_port()
+    jobs = (
+        ("--include-dashboard", "true", "--dashboard-port", dashboard)
+        if dashboard
+        else ("--include-dashboard", "false")
+    )
     process = subprocess.Popen(
-        **_ray("start", "--head", "--block", "--port", port, "--num-cpus", cpus, "--include-dashboard", "false",
-               "--ray-client-server-port", free_port(), "--min-worker-port", 0, "--max-worker-port", 0),
+        **_ray("start", "--head", "--block", "--port", port, "--num-cpus", cpus, *jobs, "--min-worker-port", 0,
+               "--max-worker-port", 0, "--dashboard-agent-listen-port", free_port(),
+               "--ray-client-server-port", free_port()),
         start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
