@@ -43,6 +43,15 @@ class Place:
             self.path.mkdir(parents=True, exist_ok=True)
             Mirror(self.path, Store(self.uri)).pull()
 
+    def store(self) -> None:
+        """Copy what is here to the run's store, now.
+
+        Raises:
+            UseError: the store does not answer.
+        """
+        if self.uri is not None:
+            Mirror(self.path, Store(self.uri)).push_changed()
+
     def check_new(self) -> None:
         """Nothing lies there yet, and something can be written.
 

@@ -96,9 +96,7 @@ def fit(run: Run, place: Place, workers: Workers, screen: Screen) -> None:
     # Workers may be on other machines: they are told what the run is, and only the leading one opens its files.
     told = {"run": replace(run, path=run.path.resolve()), "uri": place.uri, "line": line}
     trainer = TorchTrainer(_work, train_loop_config=told, **_configs(run, place, workers))
-    if place.uri is not None:
-        with place.kept():
-            pass  # what the launcher wrote is there before a worker looks for it
+    place.store()  # what the launcher wrote is there before a worker looks for it
     with asked_to_stop() as wishes, _listening(line, screen, wishes):
         try:
             trainer.fit()
