@@ -83,18 +83,23 @@ class FrequencyNorm(nn.Module):
         there = present[..., None]
         mean = torch.where(there, windows, 0.0).sum(0) / there.sum(0).clamp_min(1)
         flat = torch.where(there, windows, mean).flatten(1)
-        removed = self.dominant(flat)
-        last, level = (part.view_as(mean) for part in (removed[-1], removed.mean(0)))
+        basis = self._basis(flat)
+        dominant = self.dominant(flat, basis)
+        # What is removed is ``basis.T @ dominant``; of it alone, its last day and its mean are wanted.
+        ends = torch.stack([basis[:, -1], basis.mean(1)]) @ dominant
+        last, level = (part.view_as(mean) for part in ends)
         back: Tensor = self.give_back(torch.cat([last, level], -1))
-        return (flat - removed).view_as(windows) + back
+        return torch.addmm(flat, basis.T, dominant, alpha=-1).view_as(windows) + back
 
-    def dominant(self, series: Tensor) -> Tensor:
-        """The part of ``series`` ``[window, n]`` in its frequencies of largest amplitude: ``[window, n]``."""
-        basis = self._basis(series)
+    def dominant(self, series: Tensor, basis: Tensor) -> Tensor:
+        """Components of ``series`` ``[window, n]`` in its frequencies of largest amplitude, 0 in the others.
+
+        Returns:
+            ``[2 * frequencies of the window, n]``, coordinates in ``basis``.
+        """
         components = basis @ series
         share = self._share(components.detach())
-        removed: Tensor = basis.T @ (components.view(2, -1, series.shape[1]) * share).flatten(0, 1)
-        return removed
+        return (components.view(2, -1, series.shape[1]) * share).flatten(0, 1)
 
     def _basis(self, series: Tensor) -> Tensor:
         if series.dtype == self.forward_basis.dtype == torch.float32:

@@ -18,6 +18,8 @@ from torch import Tensor
 _STEP = 0x9E3779B97F4A7C15
 _FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _MASK = (1 << 64) - 1
+_LANES, _LEVELS = 4, 1 << 16
+"""16-bit values in a 64-bit word, and how many values each can take."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class RandomKeys:
     ) -> Tensor:
         """Multipliers of inverted dropout: 0 with ``probability``, else ``1 / (1 - probability)``.
 
+        Each 64-bit word gives four values: the probability in effect is the nearest multiple of 1/65,536 below 1,
+        and the multiplier its own, so that the mean is exactly 1.
+
         Args:
             layer: name of what draws.
             numbers: ``[blocks]`` int64, number of each block in its effective batch.
@@ -63,16 +68,26 @@ class RandomKeys:
         if not 0 <= probability < 1:
             raise ValueError(f"probability = {probability} of dropout must be at least 0 and below 1")
         keys = self._keys(layer, numbers).to(device, non_blocking=True)
-        counters = torch.arange(1, math.prod(shape) + 1, device=device).mul_(_signed(_STEP))
-        bits = _scramble(keys[:, None] + counters)
-        kept = _shifted(bits, 11) >= math.ceil(probability * 2**53)
-        return kept.to(dtype).mul_(1 / (1 - probability)).view(len(numbers), *shape)
+        size = math.prod(shape)
+        counters = torch.arange(1, math.ceil(size / _LANES) + 1, device=device).mul_(_signed(_STEP))
+        lanes = _scramble(keys[:, None] + counters).view(torch.int16)[:, :size]
+        dropped = min(round(probability * _LEVELS), _LEVELS - 1)
+        kept = lanes >= dropped - _LEVELS // 2
+        return kept.to(dtype).mul_(_LEVELS / (_LEVELS - dropped)).view(len(numbers), *shape)
 
     def _keys(self, layer: int | str, numbers: Tensor) -> Tensor:
-        """``[blocks]`` int64, the key of each block in ``layer``."""
+        """``[blocks]`` int64, the key of each block in ``layer``; in plain integers, since they are few."""
         text = f"{self.seed} {self.step} {layer}".encode()
-        stream = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little", signed=True)
-        return _scramble(_scramble(numbers * _signed(_STEP)) + stream)
+        stream = int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
+        return torch.tensor([_signed(_mixed(_mixed(number * _STEP) + stream)) for number in numbers.tolist()])
+
+
+def _mixed(word: int) -> int:
+    """The output function of SplitMix64 on one unsigned word."""
+    word &= _MASK
+    for places, factor in zip((30, 27), _FACTORS, strict=True):
+        word = ((word ^ (word >> places)) * factor) & _MASK
+    return word ^ (word >> 31)
 
 
 def _signed(word: int) -> int:
@@ -87,7 +102,7 @@ def _shifted(bits: Tensor, places: int) -> Tensor:
 
 
 def _scramble(bits: Tensor) -> Tensor:
-    """The output function of SplitMix64, in int64 that wraps around. Overwrites ``bits``."""
+    """The same of many, in int64 that wraps around. Overwrites ``bits``."""
     for places, factor in zip((30, 27), _FACTORS, strict=True):
         bits.bitwise_xor_(_shifted(bits, places)).mul_(_signed(factor))
     return bits.bitwise_xor_(_shifted(bits, 31))

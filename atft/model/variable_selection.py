@@ -54,26 +54,27 @@ class VariableSelection(nn.Module):
         """Embed each row.
 
         Args:
-            values: ``[..., features]``, finite; any value where not known.
+            values: ``[..., features]``, finite where known; anything elsewhere, NaN too.
             known: ``[..., features]`` bool, False where missing: such a feature has no influence at all.
 
         Returns:
             ``[..., hidden]``; a learned embedding of absence for a row without any known feature.
         """
-        values = torch.where(known, values, 0.0)
-        weights = self.weights(values, known) * known.sum(-1, keepdim=True)
+        values, count = torch.where(known, values, 0.0), known.sum(-1, keepdim=True)
+        weights = self._weights(values, known) * count
         units = F.silu(torch.addcmul(self.offset, values[..., None], self.slope))
         embedded = self.project((units * weights[..., None]).flatten(-2))
-        return torch.where(known.any(-1, keepdim=True), embedded, self.absent.to(embedded.dtype))
+        return torch.where(count > 0, embedded, self.absent.to(embedded.dtype))
 
     def weights(self, values: Tensor, known: Tensor) -> Tensor:
         """The weight of each feature: ``[..., features]``, a sum of 1 over those known, 0 elsewhere."""
-        known_values = torch.where(known, values, 0.0)
-        context = F.elu(self.context(torch.cat([known_values, known.to(values.dtype)], -1)))
+        return self._weights(torch.where(known, values, 0.0), known)
+
+    def _weights(self, values: Tensor, known: Tensor) -> Tensor:
+        context = F.elu(self.context(torch.cat([values, known.to(values.dtype)], -1)))
         logits: Tensor = self.logits(self.residual(context, context, None, _NO_NUMBERS))
-        # A row that knows nothing is replaced as a whole; all -inf would make NaN of its gradient.
-        selectable = known | ~known.any(-1, keepdim=True)
-        return logits.masked_fill(~selectable, float("-inf")).softmax(-1)
+        # The least number and not -inf: a row that knows nothing is replaced as a whole, and must not be NaN before.
+        return logits.masked_fill(~known, torch.finfo(logits.dtype).min).softmax(-1)
 
 
 class PlainEmbedding(nn.Module):

@@ -31,8 +31,19 @@ def test_the_bits_are_those_of_splitmix64() -> None:
     numbers = torch.tensor([5, 123_456])
     mask = KEYS.mask("layer", numbers, (50,), 0.3)
     for row, key in zip(mask, KEYS._keys("layer", numbers).tolist(), strict=True):
-        expected = [splitmix64(key & MASK64, n) / 2**64 >= 0.3 for n in range(1, 51)]
+        words = [splitmix64(key & MASK64, n) for n in range(1, 14)]
+        quarters = [word >> shift & 0xFFFF for word in words for shift in (0, 16, 32, 48)][:50]
+        # Signed, as the machine reads them: the upper half of the values comes before the lower one.
+        expected = [(quarter ^ 0x8000) >= round(0.3 * 2**16) for quarter in quarters]
         assert (row > 0).tolist() == expected
+
+
+@pytest.mark.parametrize("probability", [1e-9, 0.1, 1 / 3, 0.999999])
+def test_the_multiplier_is_that_of_the_probability_in_effect(probability: float) -> None:
+    mask = KEYS.mask("a", torch.arange(16), (1 << 14,), probability, dtype=torch.float64)
+    kept = 1 / float(mask.max())
+    assert abs(1 - kept - probability) <= 1 / 2**16
+    assert abs(float((mask > 0).double().mean()) - kept) < 4 * (kept * (1 - kept)) ** 0.5 / 512 + 1e-12
 
 
 @pytest.mark.parametrize(
