@@ -111,15 +111,18 @@ def train(
 ) -> None:  # fmt: skip
     """Train TIER through all its phases, evaluate it on the test period once, and write a report."""
     from atft.experiment.tiers import parse_flags
-    from atft.launch.local import train_run
+    from atft.launch.own_ray import early
 
     flags = parse_flags(assignments)
     names = {"batch_size": "BATCH_SIZE", "lr": "LR", "max_epochs": "max_epochs", "seed": "seed"}
     flags |= {names[name]: value for name, value in short.items() if value is not None}
-    report = train_run(
-        tier_name, flags, data, runs_root=runs, name=run_name, resume=resume, again=again, quiet=as_json,
-        command=["atft", *sys.argv[1:]], workers=workers, address=address,
-    )  # fmt: skip
+    with early(workers, address):
+        from atft.launch.local import train_run
+
+        report = train_run(
+            tier_name, flags, data, runs_root=runs, name=run_name, resume=resume, again=again, quiet=as_json,
+            command=["atft", *sys.argv[1:]], workers=workers, address=address,
+        )  # fmt: skip
     _tell(as_json, report, report.pop("text"))
 
 

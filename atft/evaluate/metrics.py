@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -16,7 +16,7 @@ SMALLEST_STD = 1e-12
 """A sample whose standard deviation is no more than this does not vary: its ratio is undefined."""
 LEAST_OBSERVATIONS = 8
 """Observations below which no interval is given."""
-Z95 = float(stats.norm.ppf(0.975))
+Z95 = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ def information_coefficient(scores: Floats, returns: Floats, valid: Bools) -> Fl
 
 def ranks(values: Floats, valid: Bools) -> Floats:
     """Rank of each valid entry within its row, from 1, ties sharing their average; NaN elsewhere."""
-    ranked: Floats = stats.rankdata(np.where(valid, values, np.nan), axis=1, nan_policy="omit")
+    from scipy.stats import rankdata  # most of a second to load, and training needs no ranks
+
+    ranked: Floats = rankdata(np.where(valid, values, np.nan), axis=1, nan_policy="omit")
     return ranked
 
 

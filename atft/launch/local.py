@@ -144,7 +144,7 @@ def train_run(
         runs.check_new(place.path)
         place.check_new()
     ray_train = None if wanted.alone and address is None else _ray_train()
-    with ray_train.cluster(address, wanted, resolved.tier.runtime.threads) if ray_train else nullcontext():
+    with ray_train.cluster(address, wanted) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(quiet))
         run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, command)
         with progress(quiet) as screen:

@@ -13,11 +13,9 @@ from typing import Any
 
 from atft.data.loader import workers_in_use
 from atft.evaluate import result
-from atft.experiment.assess import assess
 from atft.experiment.runs import Run
 from atft.launch import texts
 from atft.observe.events import EventLog
-from atft.report.html import write_report
 from atft.train.loop import Trainer
 from atft.train.setup import Setup
 from atft.train.wishes import Wishes
@@ -59,6 +57,9 @@ def carried_out(
 
 def finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> None:
     """Evaluate a trained run and write result and report; called by every worker."""
+    from atft.experiment.assess import assess  # loaded now: no worker waits for them before its first step
+    from atft.report.html import write_report
+
     events.write("evaluation_started", days=len(trainer.setup.periods.test))
     found = assess(trainer, run.path.name, seconds=time.monotonic() - started)
     if found is None:

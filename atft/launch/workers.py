@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from atft.config import Tier
 from atft.errors import UseError
-from atft.train.setup import check_workers
 
 
 @dataclass(frozen=True)
@@ -46,4 +45,6 @@ class Workers:
 
     def check(self, tier: Tier) -> None:
         """Raise UseError where a worker would have no block."""
+        from atft.train.setup import check_workers  # loads torch, and a number is parsed before anything else
+
         check_workers(tier, self.most)
