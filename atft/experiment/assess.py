@@ -13,6 +13,7 @@ import numpy.typing as npt
 from atft.config import Tier
 from atft.data.labels import forward_returns, label_dates
 from atft.data.panel import Panel
+from atft.data.sampler import surely_held
 from atft.data.splits import Periods
 from atft.evaluate import baselines, result, result_parts
 from atft.evaluate.predict import predict
@@ -196,7 +197,7 @@ def _batch_sharpe(trainer: Trainer) -> result.BatchSharpe:
 
 def _sampled_ic(setup: Setup, parts: frozenset[str]) -> float:
     """Mean IC over stock samples as in training, on the test days; NaN where they hold too few blocks."""
-    if len(setup.periods.test) < 2 * setup.tier.batch.block_days:
+    if not surely_held(setup.periods.test, setup.tier.batch.block_days):
         return float("nan")
     table = sampled_table(setup, parts, setup.covering_sampler(setup.periods.test))
     counted = table[:, TERMS.index("counted")] > 0

@@ -18,7 +18,7 @@ from atft.data.build import build
 from atft.data.gather import scorable_days
 from atft.data.panel import Panel
 from atft.data.roles import Roles
-from atft.data.splits import decision_days
+from atft.data.splits import periods_of
 from atft.data.synth import SynthOptions, make_market, write_market
 from atft.errors import UseError
 from atft.experiment import runs
@@ -83,7 +83,7 @@ def build_panel(
 def run_baselines(tier: Tier, panel_path: Path) -> dict[str, Any]:
     """The baselines that need no model, on the tier's test period."""
     panel = places.open_panel(panel_path)
-    periods = decision_days(panel.days, tier.split, tier.label)
+    periods = periods_of(tier, panel)
     scorable = scorable_days(panel.present, tier.window)
     test = Outcomes.of(panel, scorable, tier, periods.test)
     found = simple_baselines(panel, scorable, periods, tier, test)

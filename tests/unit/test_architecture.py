@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2] / "atft"
 MAY_IMPORT = {
     "errors": set(),
     "blocks": set(),
-    "config": set(),
+    "settings": set(),
+    "schemes": {"settings"},
+    "config": {"settings", "schemes"},
     "observe": {"errors"},
     "storage": {"errors"},
     "model": {"blocks"},
@@ -22,7 +24,9 @@ MAY_IMPORT = {
     "data": {"config", "blocks", "errors"},
     "evaluate": {"data", "model", "objective", "config", "blocks", "errors"},
     "train": {"evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
-    "experiment": {"train", "evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
+    "experiment": {
+        *("train", "evaluate", "data", "model", "objective", "config", "schemes", "blocks", "errors", "observe")
+    },
     "report": {"train", "evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
     "cli": {"launch", "experiment", "errors"},
 }
