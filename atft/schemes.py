@@ -124,6 +124,13 @@ class Combinatorial(Scheme):
         return self
 
 
+def fold_told(split: Split | Scheme) -> dict[str, Any] | None:
+    """Scheme, fold and number of folds, as runs record them; None of date ranges."""
+    if isinstance(split, WalkForward | Combinatorial):
+        return {"scheme": split.scheme, "fold": split.fold, "folds": split.count}
+    return None
+
+
 SPLITS: dict[str, type[Split] | type[Scheme]] = {
     "dates": Split,
     "expanding": WalkForward,

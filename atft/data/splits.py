@@ -155,7 +155,7 @@ def decisions_within(days: Calendar, split: Scheme, label: Label) -> Days:
     """
     reach = label.execution_lag + label.horizon
     first, last = np.datetime64(split.first, "D"), np.datetime64(split.last, "D")
-    if len(days) <= reach or first < days[reach] or last > days[-1]:
+    if len(days) <= reach or first <= days[reach - 1] or last > days[-1]:
         have = f"labels from {days[reach]} to {days[-1]}" if len(days) > reach else f"{len(days)} days and no label"
         mend = f"--set split.first={days[reach]} --set split.last={days[-1]}" if len(days) > reach else "a longer panel"
         raise UseError(

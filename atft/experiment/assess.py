@@ -19,6 +19,7 @@ from atft.evaluate import baselines, result, result_parts
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
 from atft.objective.rows import TERMS
+from atft.schemes import fold_told
 from atft.train.loop import Trainer
 from atft.train.setup import Setup
 from atft.train.validation import sampled_table
@@ -119,6 +120,7 @@ def assess(
         ),
         baselines=all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores),
         planted=planted(panel.path),
+        fold=_fold(tier),
         runtime_seconds=seconds,
     )
 
@@ -166,6 +168,11 @@ def simple_baselines(
         ),
         "equal_weight": result_parts.baseline_part(equal, test.dates),
     }
+
+
+def _fold(tier: Tier) -> result.FoldOf | None:
+    told = fold_told(tier.split)
+    return result.FoldOf(**told) if told else None
 
 
 def _phases(trainer: Trainer) -> Sequence[result.PhaseResult]:

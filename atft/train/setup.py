@@ -123,7 +123,7 @@ def prepare(
     use_machine(tier.runtime, group.local_size)
     check_workers(tier, group.world_size)
     periods = periods_of(tier, panel)
-    _check_validation(tier, panel, periods)
+    check_periods(tier, panel, periods)
     ready = prepare_scoring(tier, panel, device=device, progress=progress)
     scorable, autocast = ready.gatherer.scorable, ready.precision.autocast
     return Setup(
@@ -211,8 +211,8 @@ def _check_validation(tier: Tier, panel: Panel, periods: Periods) -> None:
         least = (blocks + 1) * block_days
         mends = {Split: "a longer split.validate", WalkForward: "more split.validate_days"}
         raise UseError(
-            f"{panel.path}: split.validate{_of_fold(tier)} has {len(periods.validate)} decision days, fewer than the {least} that a "
-            f"{tier.objective.sharpe_kind} objective in blocks of {block_days} days needs. "
+            f"{panel.path}: split.validate{_of_fold(tier)} has {len(periods.validate)} decision days, fewer than "
+            f"the {least} that a {tier.objective.sharpe_kind} objective in blocks of {block_days} days needs. "
             f"Mend: {mends.get(type(tier.split), 'fewer split.groups, or a longer span')}."
         )
 

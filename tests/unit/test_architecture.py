@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "report": {"train", "evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
     "cli": {"launch", "experiment", "errors"},
 }
-MAY_IMPORT["launch"] = MAY_IMPORT["report"] | {"experiment", "report", "storage"}
+MAY_IMPORT["launch"] = MAY_IMPORT["report"] | {"experiment", "report", "schemes", "storage"}
 
 OWNERS = {
     "polars": {"data"},
