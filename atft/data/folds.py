@@ -60,7 +60,7 @@ def _walk(decisions: Days, split: WalkForward, fold: int) -> Periods:
 
 def _combination(decisions: Days, split: Combinatorial, fold: int) -> Periods:
     parts = groups(decisions, split)
-    tested = tested_groups(split)[fold]
+    tested = choices(split)[fold]
     held = validation_group(split, tested)
     rest = [part for number, part in enumerate(parts) if number not in (*tested, held)]
     return Periods(np.concatenate(rest), parts[held], np.concatenate([parts[number] for number in tested]))
@@ -80,7 +80,7 @@ def groups(decisions: Days, split: Combinatorial) -> list[Days]:
     return np.array_split(decisions, split.groups)
 
 
-def tested_groups(split: Combinatorial) -> list[tuple[int, ...]]:
+def choices(split: Combinatorial) -> list[tuple[int, ...]]:
     """Test groups of every fold, in lexicographic order."""
     return list(combinations(range(split.groups), split.test_groups))
 
@@ -98,7 +98,5 @@ def backtest_paths(split: Combinatorial) -> list[list[int]]:
 
     Source: López de Prado (2018), Advances in Financial Machine Learning, section 12.3.
     """
-    testing = [
-        [fold for fold, tested in enumerate(tested_groups(split)) if group in tested] for group in range(split.groups)
-    ]
+    testing = [[fold for fold, tested in enumerate(choices(split)) if group in tested] for group in range(split.groups)]
     return [list(path) for path in zip(*testing, strict=True)]
