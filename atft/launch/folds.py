@@ -91,7 +91,7 @@ def train_folds(
             "Mend: leave --folds out, or state a split.scheme and no fold (docs/guide/splits.md)."
         )
     if (resume or again) and name is None:
-        raise UseError("--resume and --again need --run NAME: the directory of folds to go on with.")
+        raise UseError("--resume and --again need --run NAME. Mend: the name of the directory of folds to go on with.")
     place = places.run_place(runs_root, name or runs.new_name(tier))
     each_place = {number: _place(runs_root, place, number) for number in range(tier.split.count)}
     trained = {number: runs.open_run(found) for number, each in each_place.items() if (found := _found(each))}
