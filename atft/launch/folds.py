@@ -93,6 +93,8 @@ def train_folds(
     if (resume or again) and name is None:
         raise UseError("--resume and --again need --run NAME. Mend: the name of the directory of folds to go on with.")
     place = places.run_place(runs_root, name or runs.new_name(tier))
+    if (place.path / "config.json").exists():
+        raise UseError(f"run {place.path}: is a run by itself, not a directory of folds. Mend: another --run.")
     each_place = {number: _place(runs_root, place, number) for number in range(tier.split.count)}
     trained = {number: runs.open_run(found) for number, each in each_place.items() if (found := _found(each))}
     if not (resume or again):
