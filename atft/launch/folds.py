@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atft.config import Combinatorial, Split, Tier
+from atft.config import Combinatorial, Scheme, Split, Tier
 from atft.data.folds import groups
 from atft.data.panel import Panel
 from atft.data.splits import cut, decisions_within, fold_of, folds_of, input_reach
@@ -85,61 +85,66 @@ def train_folds(
         RunError: training had to stop; the finished folds stay.
     """
     tier = resolve(tier_name, flags=flags).tier
-    if isinstance(tier.split, Split) or tier.split.fold is not None:
-        raise UseError(
-            f"--folds all: tier {tier.name} has {_only(tier)}. "
-            "Mend: leave --folds out, or state a split.scheme and no fold (docs/guide/splits.md)."
-        )
+    split = _scheme_of(tier)
     if (resume or again) and name is None:
         raise UseError("--resume and --again need --run NAME. Mend: the name of the directory of folds to go on with.")
     place = places.run_place(runs_root, name or runs.new_name(tier))
-    if (place.path / "config.json").exists():
-        raise UseError(f"run {place.path}: is a run by itself, not a directory of folds. Mend: another --run.")
-    each_place = {number: _place(runs_root, place, number) for number in range(tier.split.count)}
-    trained = {number: runs.open_run(found) for number, each in each_place.items() if (found := _found(each))}
-    if not (resume or again):
-        _check_new(place, trained)
-    data = data or next((run.panel for run in trained.values()), None)
+    root = runs_root / place.path.name
+    own = [places.run_place(root, runs.fold_name(number)) for number in range(split.count)]
+    begun = {number: runs.open_run(each.path) for number, each in enumerate(own) if _is_begun(each)}
+    _check_directory(place, begun, go_on=resume or again)
+    data = data or next((run.panel for run in begun.values()), None)
     if data is None:
         raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
     panel = places.open_panel(data)
-    for number, fold_tier in enumerate(folds_of(tier)):
-        check_periods(fold_tier, panel, fold_of(fold_tier, panel).periods)
-        if number in trained:
-            _check_same(trained[number], fold_tier, panel)
-    for number in each_place:
+    _check_folds(tier, panel, begun)
+    for number in range(split.count):
         _train_one(
-            number, tier_name, {**flags, "split.fold": number}, data, runs_root=runs_root / place.path.name,
-            name=runs.fold_name(number), resume=False, again=True, quiet=quiet, command=command, workers=workers,
-            address=address,
+            number, tier_name, {**flags, "split.fold": number}, data, runs_root=root, name=runs.fold_name(number),
+            resume=False, again=True, quiet=quiet, command=command, workers=workers, address=address,
         )  # fmt: skip
-    results = [result.read(each.path / "result.json") for each in each_place.values()]
-    return _told(place, gathered(tier.split, results, _group_dates(tier, panel)))
+    results = [result.read(each.path / "result.json") for each in own]
+    return _told(place, gathered(split, results, _group_dates(tier, panel)))
 
 
-def _only(tier: Tier) -> str:
-    return "date ranges, no folds" if isinstance(tier.split, Split) else f"fold {tier.split.fold} only"
-
-
-def _place(root: Path, parent: Place, fold: int) -> Place:
-    return places.run_place(root / parent.path.name, runs.fold_name(fold))
-
-
-def _found(place: Place) -> Path | None:
-    """The working copy of a run that was begun."""
-    if place.uri is not None and not Store(place.uri).exists("config.json"):
-        return None
-    place.fetch()
-    return place.path if (place.path / "config.json").exists() else None
-
-
-def _check_new(place: Place, trained: Mapping[int, runs.Run]) -> None:
-    if trained:
+def _scheme_of(tier: Tier) -> Scheme:
+    split = tier.split
+    if isinstance(split, Split) or split.fold is not None:
+        only = "date ranges, no folds" if isinstance(split, Split) else f"fold {split.fold} only"
         raise UseError(
-            f"run {place.path}: has {len(trained)} folds already, and a run is never written over. "
+            f"--folds all: tier {tier.name} has {only}. "
+            "Mend: leave --folds out, or state a split.scheme and no fold (docs/guide/splits.md)."
+        )
+    return split
+
+
+def _is_begun(place: Place) -> bool:
+    """Whether a fold's run is there; brings its working copy up to date."""
+    if place.uri is not None and not Store(place.uri).exists("config.json"):
+        return False
+    place.fetch()
+    return (place.path / "config.json").exists()
+
+
+def _check_directory(place: Place, begun: Mapping[int, runs.Run], *, go_on: bool) -> None:
+    if (place.path / "config.json").exists():
+        raise UseError(f"run {place.path}: is a run by itself, not a directory of folds. Mend: another --run.")
+    if go_on:
+        return
+    if begun:
+        raise UseError(
+            f"run {place.path}: has {len(begun)} folds already, and a run is never written over. "
             f"Mend: another --run, or --run {place.path.name} --resume to go on with them."
         )
     runs.check_new(place.path)
+
+
+def _check_folds(tier: Tier, panel: Panel, begun: Mapping[int, runs.Run]) -> None:
+    """Every fold can be trained, and those that are there belong with those that are still to be."""
+    for number, each in enumerate(folds_of(tier)):
+        check_periods(each, panel, fold_of(each, panel).periods)
+        if number in begun:
+            _check_same(begun[number], each, panel)
 
 
 def _check_same(run: runs.Run, tier: Tier, panel: Panel) -> None:
