@@ -91,6 +91,20 @@ def baselines(panel: Path, tier_name: str, assignments: tuple[str, ...], as_json
 @cli.command()
 @click.argument("tier_name", metavar="TIER")
 @DATA
+@SET
+@JSON
+def folds(tier_name: str, data: Path | None, assignments: tuple[str, ...], as_json: bool) -> None:
+    """List the folds of TIER: dates, days, what purge and embargo leave out, and a timeline."""
+    from atft.experiment.tiers import parse_flags
+    from atft.launch.folds import list_folds
+
+    report = list_folds(tier_name, parse_flags(assignments), data)
+    _tell(as_json, report, report["text"])
+
+
+@cli.command()
+@click.argument("tier_name", metavar="TIER")
+@DATA
 @click.option("--run", "run_name", help="Name of the run; tier, seed and time without it.")
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Where runs lie."
@@ -103,23 +117,26 @@ def baselines(panel: Path, tier_name: str, assignments: tuple[str, ...], as_json
 @click.option("--lr", type=float, help="Learning rate of every phase.")
 @click.option("--max-epochs", type=int, help="Cap on the epochs of all phases together.")
 @click.option("--seed", type=int, help="Seed of everything random.")
+@click.option("--fold", type=click.IntRange(min=0), help="Which fold of the tier's scheme to train; from 0.")
+@click.option("--folds", type=click.Choice(["all"]), help="Train every fold of the tier's scheme, one after another.")
 @SET
 @JSON
 def train(
     tier_name: str, data: Path | None, run_name: str | None, runs: Path, resume: bool, again: bool, workers: str,
-    address: str | None, assignments: tuple[str, ...], as_json: bool, **short: Any,
+    address: str | None, folds: str | None, assignments: tuple[str, ...], as_json: bool, **short: Any,
 ) -> None:  # fmt: skip
     """Train TIER through all its phases, evaluate it on the test period once, and write a report."""
     from atft.experiment.tiers import parse_flags
     from atft.launch.own_ray import early
 
     flags = parse_flags(assignments)
-    names = {"batch_size": "BATCH_SIZE", "lr": "LR", "max_epochs": "max_epochs", "seed": "seed"}
+    names = {"batch_size": "BATCH_SIZE", "lr": "LR", "max_epochs": "max_epochs", "seed": "seed", "fold": "split.fold"}
     flags |= {names[name]: value for name, value in short.items() if value is not None}
     with early(workers, address):
+        from atft.launch.folds import train_folds
         from atft.launch.local import train_run
 
-        report = train_run(
+        report = (train_folds if folds else train_run)(
             tier_name, flags, data, runs_root=runs, name=run_name, resume=resume, again=again, quiet=as_json,
             command=["atft", *sys.argv[1:]], workers=workers, address=address,
         )  # fmt: skip

@@ -6,28 +6,26 @@ Only :class:`Runtime` has defaults, and they come from ``mode``.
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from atft.schemes import AnySplit
+from atft.schemes import Combinatorial as Combinatorial
+from atft.schemes import Scheme as Scheme
+from atft.schemes import Span as Span
+from atft.schemes import Split as Split
+from atft.schemes import WalkForward as WalkForward
+from atft.settings import NotNegative, Positive, PositiveFloat
+from atft.settings import Settings as Settings
 
 Part = Literal["variable_selection", "temporal", "adaptive_norm", "graph"]
 PARTS: tuple[Part, ...] = ("variable_selection", "temporal", "adaptive_norm", "graph")
 Mode = Literal["safe", "optimized"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
-
-Positive = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-class Settings(BaseModel):
-    """A frozen group of settings that refuses unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Batch(Settings):
@@ -93,41 +91,6 @@ class Label(Settings):
     def longest(self) -> int:
         """Days that the longest label reaches beyond its decision."""
         return self.execution_lag + max(self.horizon, *self.quantile_horizons, 0)
-
-
-class Span(Settings):
-    """Label dates from ``first`` to ``last``, both included. A label's date is the day on which it ends."""
-
-    first: dt.date
-    last: dt.date
-
-    @model_validator(mode="after")
-    def _order(self) -> Self:
-        if self.last < self.first:
-            raise ValueError(f"last = {self.last} is before first = {self.first}")
-        return self
-
-
-class Split(Settings):
-    """The three periods by label date, in this order, without overlap."""
-
-    train: Span
-    validate_: Annotated[Span, Field(alias="validate")]
-    test: Span
-    embargo_days: Annotated[int, Field(ge=0)]
-    """Trading days left out before a later period begins, beyond the purge."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_alias=True, serialize_by_alias=True)
-
-    @model_validator(mode="after")
-    def _order(self) -> Self:
-        if not self.train.last < self.validate_.first <= self.validate_.last < self.test.first:
-            raise ValueError(
-                f"train ({self.train.first}..{self.train.last}), "
-                f"validate ({self.validate_.first}..{self.validate_.last}) "
-                f"and test ({self.test.first}..{self.test.last}) must follow one another without overlap"
-            )
-        return self
 
 
 class Graph(Settings):
@@ -291,7 +254,7 @@ class Tier(Settings):
     batch: Batch
     window: Window
     label: Label
-    split: Split
+    split: AnySplit
     graph: Graph
     model: Model
     objective: Objective

@@ -71,14 +71,7 @@ class BlockSampler:
             UseError: the decision days hold too few separate blocks for one effective batch.
         """
         self._graph, self._scorable, self._batch, self._seed = graph, scorable, batch, seed
-        days = np.unique(np.asarray(decision_days, dtype=np.int64))
-        spans = len(days) - batch.block_days + 1
-        starts = days[:0] if spans < 1 else days[:spans][days[-spans:] - days[:spans] == batch.block_days - 1]
-        by_offset = [starts[starts % batch.block_days == offset] for offset in range(batch.block_days)]
-        most = max(len(cells) for cells in by_offset)
-        if most < batch.blocks:
-            raise UseError(_too_few(batch, len(days), most))
-        self._cells = [cells for cells in by_offset if len(cells) >= batch.blocks]
+        self._cells = sufficient_cells(decision_days, batch)
 
     @property
     def blocks(self) -> int:
@@ -106,6 +99,42 @@ class BlockSampler:
             found = np.sort(grow_sample(self._graph.index[day], eligible, wanted, rng))
         padded[: len(found)] = found
         return padded
+
+
+def cells(decision_days: npt.NDArray[np.integer], block_days: int) -> list[npt.NDArray[np.int64]]:
+    """First days of the blocks that the decision days hold, for each offset of the cut; no block spans a gap.
+
+    Args:
+        decision_days: market days, in any order.
+        block_days: consecutive days of a block.
+
+    Returns:
+        For each of ``block_days`` offsets rising first days of blocks that do not overlap.
+    """
+    days = np.unique(np.asarray(decision_days, dtype=np.int64))
+    spans = len(days) - block_days + 1
+    starts = days[:0] if spans < 1 else days[:spans][days[-spans:] - days[:spans] == block_days - 1]
+    return [starts[starts % block_days == offset] for offset in range(block_days)]
+
+
+def surely_held(decision_days: npt.NDArray[np.integer], block_days: int) -> int:
+    """Blocks that the decision days hold whatever the offset of the cut: one less than fit into each run of them."""
+    days = np.unique(np.asarray(decision_days, dtype=np.int64))
+    runs = np.split(days, np.flatnonzero(np.diff(days) != 1) + 1)
+    return sum(max(0, len(run) // block_days - 1) for run in runs)
+
+
+def sufficient_cells(decision_days: npt.NDArray[np.integer], batch: config.Batch) -> list[npt.NDArray[np.int64]]:
+    """The :func:`cells` of the offsets that hold an effective batch.
+
+    Raises:
+        UseError: there is no such offset.
+    """
+    by_offset = cells(decision_days, batch.block_days)
+    most = max(map(len, by_offset))
+    if most < batch.blocks:
+        raise UseError(_too_few(batch, len(np.unique(decision_days)), most))
+    return [each for each in by_offset if len(each) >= batch.blocks]
 
 
 def grow_sample(

@@ -223,6 +223,15 @@ class Test(Statistics):
     """Mean information coefficient on stock samples as in training, beside ``ic`` on whole cross-sections."""
 
 
+class FoldOf(Model):
+    """Which fold of which scheme a run is of."""
+
+    scheme: str
+    fold: Count
+    """From 0."""
+    folds: Annotated[int, Field(ge=1)]
+
+
 class Result(Model):
     """The content of ``result.json``."""
 
@@ -253,6 +262,8 @@ class Result(Model):
     baselines: Baselines
     planted: dict[str, Number] | None = None
     """Truth of a synthetic market, such as its best reachable IC; null for real data."""
+    fold: FoldOf | None = None
+    """Null where the tier's split is date ranges."""
     runtime_seconds: Number
 
 

@@ -13,11 +13,13 @@ import numpy.typing as npt
 from atft.config import Tier
 from atft.data.labels import forward_returns, label_dates
 from atft.data.panel import Panel
+from atft.data.sampler import surely_held
 from atft.data.splits import Periods
 from atft.evaluate import baselines, result, result_parts
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
 from atft.objective.rows import TERMS
+from atft.schemes import fold_told
 from atft.train.loop import Trainer
 from atft.train.setup import Setup
 from atft.train.validation import sampled_table
@@ -118,6 +120,7 @@ def assess(
         ),
         baselines=all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores),
         planted=planted(panel.path),
+        fold=_fold(tier),
         runtime_seconds=seconds,
     )
 
@@ -167,6 +170,11 @@ def simple_baselines(
     }
 
 
+def _fold(tier: Tier) -> result.FoldOf | None:
+    told = fold_told(tier.split)
+    return result.FoldOf(**told) if told else None
+
+
 def _phases(trainer: Trainer) -> Sequence[result.PhaseResult]:
     per_epoch = trainer.setup.tier.steps_per_epoch
     return tuple(
@@ -196,7 +204,7 @@ def _batch_sharpe(trainer: Trainer) -> result.BatchSharpe:
 
 def _sampled_ic(setup: Setup, parts: frozenset[str]) -> float:
     """Mean IC over stock samples as in training, on the test days; NaN where they hold too few blocks."""
-    if len(setup.periods.test) < 2 * setup.tier.batch.block_days:
+    if not surely_held(setup.periods.test, setup.tier.batch.block_days):
         return float("nan")
     table = sampled_table(setup, parts, setup.covering_sampler(setup.periods.test))
     counted = table[:, TERMS.index("counted")] > 0

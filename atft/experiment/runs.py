@@ -19,6 +19,7 @@ from atft.config import Tier
 from atft.data.manifest import Inputs, Manifest
 from atft.errors import UseError
 from atft.experiment.tiers import Resolved
+from atft.schemes import fold_told
 from atft.train.checkpoint import write_atomically
 
 PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy")
@@ -56,8 +57,15 @@ class Run:
 
 
 def new_name(tier: Tier) -> str:
-    """Name of a run that was given none: tier, seed and time."""
-    return f"{tier.name}-s{tier.seed}-{dt.datetime.now():%Y%m%d-%H%M%S}"
+    """Name of a run that was given none: tier, seed, fold and time."""
+    told = fold_told(tier.split)
+    fold = "" if told is None or told["fold"] is None else f"-{fold_name(told['fold'])}"
+    return f"{tier.name}-s{tier.seed}{fold}-{dt.datetime.now():%Y%m%d-%H%M%S}"
+
+
+def fold_name(fold: int) -> str:
+    """Name of the run of a fold among those of all folds."""
+    return f"fold-{fold:02}"
 
 
 def check_new(path: Path) -> None:

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDic
 
 from atft.config import MODES, Tier
 from atft.errors import UseError
+from atft.schemes import SPLITS
 
 PREFIX = "ATFT_"
 NOT_SETTINGS = frozenset({"ATFT_NASDAQ", "ATFT_CACHE"})
@@ -30,7 +31,13 @@ SHORT_NAMES = {
 }
 """Short environment names and what they set; ``BATCH_SIZE`` is divided by ``batch.stocks_per_day``."""
 
-FLAGS = {"BATCH_SIZE": "flag --batch-size", "LR": "flag --lr", "max_epochs": "flag --max-epochs", "seed": "flag --seed"}
+FLAGS = {
+    "BATCH_SIZE": "flag --batch-size",
+    "LR": "flag --lr",
+    "max_epochs": "flag --max-epochs",
+    "seed": "flag --seed",
+    "split.fold": "flag --fold",
+}
 """How the settings with a flag of their own are called where they are told."""
 
 
@@ -230,6 +237,8 @@ def _lay(
     values: dict[str, Any], provenance: dict[str, str], layer: Mapping[str, Any], source: str, path: str = ""
 ) -> None:
     """Lay ``layer`` over ``values`` and record where each value came from."""
+    if not path:
+        _drop_other_split(values, provenance, layer.get("split"))
     for key, value in layer.items():
         here = f"{path}{key}"
         if isinstance(value, Mapping):
@@ -239,6 +248,21 @@ def _lay(
         else:
             values[key] = value
             provenance[here] = source
+
+
+def _drop_other_split(values: dict[str, Any], provenance: dict[str, str], layer: Any) -> None:
+    """Where ``layer`` states another kind of split than ``values``, what only theirs has goes."""
+    below = values.get("split")
+    if not isinstance(layer, Mapping) or not isinstance(below, dict):
+        return
+    dates = "scheme" not in layer and not layer.keys().isdisjoint({"train", "validate", "test"})
+    kind = "dates" if dates else str(layer.get("scheme"))
+    if kind not in SPLITS or kind == below.get("scheme", "dates"):
+        return
+    for key in below.keys() - _names(SPLITS[kind]):
+        del below[key]
+        for path in [each for each in provenance if f"{each}.".startswith(f"split.{key}.")]:
+            del provenance[path]
 
 
 def _validated(name: str, values: dict[str, Any], provenance: Mapping[str, str]) -> Tier:
@@ -252,8 +276,16 @@ def _validated(name: str, values: dict[str, Any], provenance: Mapping[str, str])
 
 
 def _explain(problem: Any, provenance: Mapping[str, str]) -> str:
-    path = ".".join(str(part) for part in problem["loc"])
+    loc = problem["loc"]
+    if loc[:1] == ("split",) and len(loc) > 1:
+        loc = ("split", *loc[2:])  # without the kind of split, which pydantic puts there
+    path = ".".join(str(part) for part in loc)
     source = provenance.get(path, "")
+    if path == "split.fold" and problem["type"] == "extra_forbidden":
+        return (
+            f"{path} = {problem['input']!r} ({source}): the tier's split is date ranges, which have no folds. "
+            "Mend: leave the fold out, or state a split.scheme (docs/guide/splits.md)."
+        )
     if problem["type"] == "missing":
         return f"{path}: not stated, and it has no default. Mend: --set {path}=…, or state it in the tier."
     if problem["type"] == "extra_forbidden":
@@ -270,6 +302,8 @@ def _explain(problem: Any, provenance: Mapping[str, str]) -> str:
 def _group(path: Sequence[Any]) -> list[str]:
     """Names of the settings at ``path``."""
     model: Any = Tier
+    if tuple(path[:1]) == ("split",) and len(path) > 1:
+        model, path = SPLITS[path[1]], path[2:]
     for part in path:
         fields = {info.alias or name: info for name, info in model.model_fields.items()}
         if part not in fields:
@@ -277,6 +311,11 @@ def _group(path: Sequence[Any]) -> list[str]:
         model = fields[part].annotation
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             return []
+    return _names(model)
+
+
+def _names(model: type[BaseModel]) -> list[str]:
+    """Names of a group's settings, as a tier states them."""
     return [info.alias or name for name, info in model.model_fields.items()]
 
 

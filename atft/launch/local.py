@@ -18,7 +18,7 @@ from atft.data.build import build
 from atft.data.gather import scorable_days
 from atft.data.panel import Panel
 from atft.data.roles import Roles
-from atft.data.splits import decision_days
+from atft.data.splits import periods_of
 from atft.data.synth import SynthOptions, make_market, write_market
 from atft.errors import UseError
 from atft.experiment import runs
@@ -32,6 +32,7 @@ from atft.launch.workers import Workers
 from atft.observe.console import Screen, progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
+from atft.schemes import fold_told
 from atft.train.keeper import LAST, has_checkpoint, phases_done
 from atft.train.loop import Trainer
 from atft.train.setup import Setup, prepare
@@ -83,7 +84,7 @@ def build_panel(
 def run_baselines(tier: Tier, panel_path: Path) -> dict[str, Any]:
     """The baselines that need no model, on the tier's test period."""
     panel = places.open_panel(panel_path)
-    periods = decision_days(panel.days, tier.split, tier.label)
+    periods = periods_of(tier, panel)
     scorable = scorable_days(panel.present, tier.window)
     test = Outcomes.of(panel, scorable, tier, periods.test)
     found = simple_baselines(panel, scorable, periods, tier, test)
@@ -131,7 +132,9 @@ def train_run(
     if again and place:
         place.fetch()
         if (place.path / "result.json").exists():
-            return told(runs.open_run(place.path))
+            finished = runs.open_run(place.path)
+            _check_settings(finished, tier, flags)
+            return told(finished)
         resume = (place.path / "config.json").exists()
     run = _to_resume(tier, flags, data, place, again=again) if resume and place else None
     resolved = Resolved(run.tier, run.provenance) if run else resolve(tier, flags=flags)
@@ -181,12 +184,7 @@ def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, place: Pl
     run = runs.open_run(place.path)
     if run.result.exists():
         raise UseError(f"run {run.path}: is finished already. Mend: `atft report {run.path}` shows it.")
-    now = resolve(tier, flags=flags, base=run.tier).tier
-    if Path(tier).stem != run.tier.name or now.sha256() != run.tier.sha256():
-        raise UseError(
-            f"run {run.path}: was started as tier {run.tier.name} with other settings than these, and a resumed run "
-            "keeps what it learns by. Mend: resume without changed settings, or start a new run."
-        )
+    now = _check_settings(run, tier, flags)
     if data is not None and places.absolute(data) != run.panel:
         raise UseError(f"run {run.path}: was started on {run.panel}, not on {data}. Mend: leave --data out.")
     if not again and not has_checkpoint(run.path):
@@ -195,6 +193,19 @@ def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, place: Pl
             "Mend: start a new run under another name."
         )
     return replace(run, tier=now)
+
+
+def _check_settings(run: Run, tier: str, flags: Mapping[str, Any]) -> Tier:
+    """The run's settings with what ``flags`` change about its use of the machine."""
+    now = resolve(tier, flags=flags, base=run.tier).tier
+    if Path(tier).stem != run.tier.name or now.sha256() != run.tier.sha256():
+        was, wanted = fold_told(run.tier.split), fold_told(now.split)
+        fold = f", fold {was['fold']} and not {wanted['fold']}" if was and wanted and was != wanted else ""
+        raise UseError(
+            f"run {run.path}: was started as tier {run.tier.name} with other settings than these{fold}, and a resumed "
+            "run keeps what it learns by. Mend: resume without changed settings, or start a new run."
+        )
+    return now
 
 
 def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:

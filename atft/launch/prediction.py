@@ -21,7 +21,7 @@ from atft.data.gather import scorable_days
 from atft.data.graph import trailing_graph
 from atft.data.manifest import Inputs, Manifest, sha256_of
 from atft.data.panel import Panel
-from atft.data.splits import decision_days
+from atft.data.splits import periods_of
 from atft.errors import UseError
 from atft.evaluate.predict import predict
 from atft.experiment.runs import Run
@@ -131,7 +131,7 @@ class Wanted:
     def _period(self, tier: Tier, panel: Panel) -> NDArray[np.int64]:
         """The days as training and evaluation cut them, which takes the next period's first day into account."""
         try:
-            days: NDArray[np.int64] = getattr(decision_days(panel.days, tier.split, tier.label), self.period)
+            days: NDArray[np.int64] = getattr(periods_of(tier, panel), self.period)
         except UseError as error:
             why = str(error).partition(" Mend:")[0]
             raise UseError(

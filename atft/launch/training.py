@@ -16,6 +16,7 @@ from atft.evaluate import result
 from atft.experiment.runs import Run
 from atft.launch import texts
 from atft.observe.events import EventLog
+from atft.schemes import fold_told
 from atft.train.loop import Trainer
 from atft.train.setup import Setup
 from atft.train.wishes import Wishes
@@ -113,6 +114,7 @@ def _announce(events: EventLog, run: Run, trainer: Trainer) -> None:
         precision=setup.precision.name, device=setup.device.type, threads=setup.threads,
         loader_workers=workers_in_use(tier.runtime.loader_workers), steps_per_epoch=tier.steps_per_epoch,
         total_steps=trainer.total_steps,
+        fold=fold_told(tier.split),
         phases=[{"name": name, **phase.model_dump()} for name, phase in trainer.phases.items()],
     )  # fmt: skip
     for text in setup.warnings:

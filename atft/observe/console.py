@@ -278,7 +278,9 @@ def _lines(event: Event, run: _Run, terminal: bool) -> list[tuple[str, str]]:
 def _started(event: Event) -> list[str]:
     batch = event.get("effective_batch") or {}
     precision, asked = event.get("precision"), event.get("precision_asked")
+    of = event.get("fold")
     return [
+        *([f"fold {of['fold']} of 0 to {of['folds'] - 1}, {of['scheme']}"] if of else []),
         f"{event.get('tier')}: {event.get('parameters') or 0:,} parameters, effective batch {batch.get('days')} days × "
         f"{batch.get('stocks_per_day')} stocks = {batch.get('samples')} stock-days, {event.get('total_steps')} steps",
         f"on {event.get('device')}, precision {precision}"

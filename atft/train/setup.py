@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from atft import config
 from atft.blocks import shards
-from atft.config import PARTS, Tier
-from atft.data.gather import Gatherer
+from atft.config import PARTS, Split, Tier, WalkForward
+from atft.data.gather import Gatherer, scorable_days
 from atft.data.graph import TrailingGraph, trailing_graph
 from atft.data.loader import processors
 from atft.data.panel import Panel
-from atft.data.sampler import BlockSampler
-from atft.data.splits import Periods, decision_days
+from atft.data.sampler import BlockSampler, sufficient_cells, surely_held
+from atft.data.splits import Periods, periods_of
 from atft.errors import UseError
 from atft.model.network import Network, NetworkShape
 from atft.objective.mix import LEAST_DAYS, Mix
@@ -84,7 +84,7 @@ class Setup(Scoring):
     def covering_sampler(self, days: np.ndarray) -> BlockSampler:
         """Draws stock samples as in training, in as many blocks as surely fit into the decision days ``days``."""
         batch = self.tier.batch
-        blocks = max(1, len(days) // batch.block_days - 1)
+        blocks = max(1, surely_held(days, batch.block_days))
         covering = batch.model_copy(update={"days": blocks * batch.block_days})
         return BlockSampler(days, self.graph, self.gatherer.scorable, covering, self.tier.seed)
 
@@ -122,8 +122,8 @@ def prepare(
     group = group or Group()
     use_machine(tier.runtime, group.local_size)
     check_workers(tier, group.world_size)
-    periods = decision_days(panel.days, tier.split, tier.label)
-    _check_validation(tier, panel, periods)
+    periods = periods_of(tier, panel)
+    check_periods(tier, panel, periods)
     ready = prepare_scoring(tier, panel, device=device, progress=progress)
     scorable, autocast = ready.gatherer.scorable, ready.precision.autocast
     return Setup(
@@ -189,17 +189,36 @@ def check_workers(tier: Tier, workers: int) -> None:
         )
 
 
+def check_periods(tier: Tier, panel: Panel, periods: Periods) -> None:
+    """The days are enough to train and validate on, found out without preparing anything.
+
+    Raises:
+        UseError: they are not.
+    """
+    _check_validation(tier, panel, periods)
+    try:
+        sufficient_cells(_decidable(periods.train, scorable_days(panel.present, tier.window)), tier.batch)
+    except UseError as error:
+        raise UseError(f"split.train{_of_fold(tier)}: {error}") from None
+
+
 def _check_validation(tier: Tier, panel: Panel, periods: Periods) -> None:
     """Before anything is trained: every epoch ends with an objective over sampled blocks of the validation days."""
     block_days = tier.batch.block_days
     least_days = LEAST_DAYS if tier.objective.sharpe_kind == "portfolio" else 1
-    least = (-(-least_days // block_days) + 1) * block_days
-    if len(periods.validate) < least:
+    blocks = -(-least_days // block_days)
+    if surely_held(periods.validate, block_days) < blocks:
+        least = (blocks + 1) * block_days
+        mends = {Split: "a longer split.validate", WalkForward: "more split.validate_days"}
         raise UseError(
-            f"{panel.path}: split.validate has {len(periods.validate)} decision days, fewer than the {least} that a "
-            f"{tier.objective.sharpe_kind} objective in blocks of {block_days} days needs. "
-            "Mend: a longer split.validate."
+            f"{panel.path}: split.validate{_of_fold(tier)} has {len(periods.validate)} decision days, fewer than "
+            f"the {least} that a {tier.objective.sharpe_kind} objective in blocks of {block_days} days needs. "
+            f"Mend: {mends.get(type(tier.split), 'fewer split.groups, or a longer span')}."
         )
+
+
+def _of_fold(tier: Tier) -> str:
+    return "" if isinstance(tier.split, Split) else f" of fold {tier.split.fold}"
 
 
 def _warnings(tier: Tier, periods: Periods, scorable: NDArray[np.bool_]) -> tuple[str, ...]:

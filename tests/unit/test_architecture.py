@@ -14,7 +14,9 @@ ROOT = Path(__file__).resolve().parents[2] / "atft"
 MAY_IMPORT = {
     "errors": set(),
     "blocks": set(),
-    "config": set(),
+    "settings": set(),
+    "schemes": {"settings"},
+    "config": {"settings", "schemes"},
     "observe": {"errors"},
     "storage": {"errors"},
     "model": {"blocks"},
@@ -22,11 +24,13 @@ MAY_IMPORT = {
     "data": {"config", "blocks", "errors"},
     "evaluate": {"data", "model", "objective", "config", "blocks", "errors"},
     "train": {"evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
-    "experiment": {"train", "evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
+    "experiment": {
+        *("train", "evaluate", "data", "model", "objective", "config", "schemes", "blocks", "errors", "observe")
+    },
     "report": {"train", "evaluate", "data", "model", "objective", "config", "blocks", "errors", "observe"},
     "cli": {"launch", "experiment", "errors"},
 }
-MAY_IMPORT["launch"] = MAY_IMPORT["report"] | {"experiment", "report", "storage"}
+MAY_IMPORT["launch"] = MAY_IMPORT["report"] | {"experiment", "report", "schemes", "storage"}
 
 OWNERS = {
     "polars": {"data"},

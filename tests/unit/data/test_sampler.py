@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from atft.config import Batch, Graph
 from atft.data.graph import TrailingGraph, trailing_graph
 from atft.data.panel import Panel, write_panel
-from atft.data.sampler import BlockSampler, Plan, grow_sample
+from atft.data.sampler import BlockSampler, Plan, grow_sample, surely_held
 from atft.errors import UseError
 
 K, STOCKS, DAYS = 10, 500, 90
@@ -218,3 +218,20 @@ def test_nothing_after_a_day_changes_a_block_that_starts_up_to_that_day() -> Non
         np.testing.assert_array_equal(before.stocks[early], after.stocks[early])
         changed += (before.stocks[~early] != after.stocks[~early]).any(axis=1).sum()
     assert changed > 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(runs=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 14)), min_size=1, max_size=5), block=st.integers(1, 5))
+def test_blocks_that_surely_fit_do_at_every_offset_and_are_nearly_all(runs: list[tuple[int, int]], block: int) -> None:
+    days, at = [], 0
+    for gap, length in runs:
+        at += gap
+        days += range(at, at + length)
+        at += length
+    whole = [
+        sum(set(range(start, start + block)) <= set(days) for start in range(offset, at, block))
+        for offset in range(block)
+    ]
+    sure = surely_held(np.array(days), block)
+    assert sure <= min(whole)
+    assert min(whole) - sure <= len(runs)

@@ -231,3 +231,54 @@ def test_flags_need_path_and_value() -> None:
 def test_a_resolved_tier_reads_back_from_its_own_dump() -> None:
     found = tier("tier1").tier
     assert Tier.model_validate(found.model_dump(mode="json")) == found
+
+
+WALK = {
+    "split.scheme": "rolling", "split.first": "2013-02-01", "split.last": "2017-11-30", "split.folds": 4,
+    "split.train_days": 500, "split.validate_days": 60,
+}  # fmt: skip
+
+
+def test_the_split_of_date_ranges_is_hashed_as_before_there_were_schemes():
+    assert set(resolve("tier1", environ={}).tier.learning()["split"]) == {"train", "validate", "test", "embargo_days"}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_scheme_over_date_ranges_replaces_what_only_they_have(order):
+    flags = dict(list(WALK.items())[::order])
+    found = resolve("tier1", flags=flags, environ={})
+    assert found.tier.split.scheme == "rolling"
+    assert found.tier.split.embargo_days == 0
+    kept = {name for name in found.provenance if name.startswith("split.")}
+    assert kept == {*WALK, "split.embargo_days"}
+    assert found.provenance["split.embargo_days"] == "tier1.yaml"
+
+
+def test_each_fold_is_another_configuration_and_another_scheme_keeps_what_both_have(tmp_path):
+    whole = resolve("tier1", flags=WALK, environ={}).tier
+    folds = [resolve("tier1", flags=WALK | {"split.fold": fold}, environ={}) for fold in range(4)]
+    assert len({each.tier.sha256() for each in folds} | {whole.sha256()}) == 5
+    assert folds[1].provenance["split.fold"] == "flag --fold"
+    other = resolve("tier1", flags=WALK | {"split.scheme": "expanding"}, environ={}).tier
+    assert other.split.model_dump(exclude={"scheme"}) == whole.split.model_dump(exclude={"scheme"})
+    back = tmp_path / "back.yaml"
+    (tmp_path / "walk.yaml").write_text(yaml.safe_dump({"extends": "tier1", "split": _short(WALK)}))
+    dates = {name: {"first": f"{year}-01-01", "last": f"{year}-12-31"} for name, year in YEARS.items()}
+    back.write_text(yaml.safe_dump({"extends": str(tmp_path / "walk.yaml"), "split": dates}))
+    assert resolve(str(back), environ={}).tier.split.test.last.year == YEARS["test"]
+
+
+YEARS = {"train": 2014, "validate": 2015, "test": 2016}
+
+
+def _short(flags):
+    return {name.removeprefix("split."): value for name, value in flags.items()}
+
+
+def test_environment_and_typing_errors_of_a_scheme_are_told_as_those_of_date_ranges():
+    environ = {f"ATFT_SPLIT__{name.upper()}": str(value) for name, value in _short(WALK).items()}
+    assert resolve("tier1", environ=environ).tier == resolve("tier1", flags=WALK, environ={}).tier
+    with pytest.raises(UseError, match=r"split.validat_days: no such setting .*Nearest: validate_days"):
+        resolve("tier1", flags=WALK | {"split.validat_days": 9}, environ={})
+    with pytest.raises(UseError, match="split: scheme is none of expanding, rolling, combinatorial"):
+        resolve("tier1", flags={"split.scheme": "walking"}, environ={})
