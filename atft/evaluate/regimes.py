@@ -22,7 +22,7 @@ Part = tuple[str, str, Bools]
 
 
 def market_returns(close: Floats) -> Floats:
-    """``[all days]`` return of the equal-weight market: mean over the stocks with a close on this day and the day before.
+    """``[all days]`` return of the equal-weight market: mean over the stocks with a close on both days.
 
     NaN on the first day, and where there is no such stock.
     """

@@ -1,4 +1,4 @@
-"""From target positions to what is held: drift between decisions, stocks that cannot be traded, overlapping tranches."""
+"""From target positions to what is held: drift between decisions, untradable stocks, overlapping tranches."""
 
 from __future__ import annotations
 
