@@ -108,6 +108,8 @@ def backtest_run(path: Path, asked: Asked, *, data: Path | None = None, out: Pat
     Raises:
         UseError: a run without scores, another panel, settings out of bounds, or a file that cannot be written.
     """
+    if out:
+        _check_out(out)
     place = places.place_of(path)
     run = places.open_run(path)
     panel = places.open_panel(data or run.panel)
@@ -188,9 +190,13 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _write(out: Path, report: dict[str, Any]) -> None:
+def _check_out(out: Path) -> None:
+    """Before anything is looked at."""
     if out.is_dir() or not out.parent.is_dir():
         raise UseError(f"{out}: is no file in a directory that is there. Mend: --out FILE.json.")
+
+
+def _write(out: Path, report: dict[str, Any]) -> None:
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
 
     def write(file: Path) -> None:
