@@ -150,6 +150,8 @@ def evaluate(run: Path, as_json: bool) -> None:
 @click.option("--execution", type=click.Choice(["close", "open"]), help="Prices to trade at; both without it.")
 @click.option("--lag", type=click.IntRange(min=0), help="Days to a close in place of the tier's execution_lag.")
 @click.option("--drift/--no-drift", default=True, show_default=True, help="Weights move with prices between decisions.")
+@click.option("--participation", type=float, default=0.05, show_default=True,
+              help="Share of a stock's traded money that capacity is stated for.")  # fmt: skip
 @click.option("--delisting-return", type=float, default=0.0, help="Of a stock that leaves, after its last price.")
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file for all figures and the daily returns.")
 @JSON

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from atft.evaluate import costs as cost_model
 from atft.evaluate import metrics, portfolio, regimes
-from atft.evaluate.costs import Capacity, Costs, Liquidity
+from atft.evaluate.costs import PARTICIPATION, Capacity, Costs, Liquidity
 from atft.evaluate.execution import Execution, Rules
 from atft.evaluate.metrics import Bools, Floats, Interval
 from atft.evaluate.strategies import Strategy
@@ -38,6 +39,11 @@ class Decisions:
     dates: Dates
     market: Floats
     liquidity: Liquidity | None = None
+
+    @cached_property
+    def parts(self) -> tuple[regimes.Part, ...]:
+        """The parts of the period, found once for all strategies and costs."""
+        return tuple(regimes.parts(self.dates, self.market, self.execution.days))
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class Backtest:
 
 
 def backtest(
-    decisions: Decisions, strategy: Strategy, costs: Costs, *, drift: bool = True, targets: Floats | None = None
+    decisions: Decisions, strategy: Strategy, costs: Costs, *, drift: bool = True, participation: float = PARTICIPATION
 ) -> Backtest:
     """Trade ``strategy`` on ``decisions``.
 
@@ -171,17 +177,25 @@ def backtest(
         strategy: how scores become positions.
         costs: what trading costs.
         drift: whether weights drift between decisions.
-        targets: ``[decisions, stocks]`` in place of the strategy's own, such as neutralised ones.
+        participation: share of a stock's traded money that capacity is stated for.
 
     Raises:
         UseError: as :meth:`Strategy.targets` raises it.
     """
-    if targets is None:
-        targets = strategy.targets(decisions.scores, decisions.scored, decisions.dates)
-    return costed(decisions, strategy, trade(targets, decisions.execution, drift=drift), costs, drift=drift)
+    targets = strategy.targets(decisions.scores, decisions.scored, decisions.dates)
+    trades = trade(targets, decisions.execution, drift=drift)
+    return costed(decisions, strategy, trades, costs, drift=drift, participation=participation)
 
 
-def costed(decisions: Decisions, strategy: Strategy, trades: Trades, costs: Costs, *, drift: bool = True) -> Backtest:
+def costed(
+    decisions: Decisions,
+    strategy: Strategy,
+    trades: Trades,
+    costs: Costs,
+    *,
+    drift: bool = True,
+    participation: float = PARTICIPATION,
+) -> Backtest:
     """The figures of ``trades`` at these costs; trades do not depend on costs, so that one serves many."""
     horizon = decisions.execution.rules.horizon
     cost = cost_model.total(trades, costs, horizon, decisions.liquidity)
@@ -209,7 +223,7 @@ def costed(decisions: Decisions, strategy: Strategy, trades: Trades, costs: Cost
         short=_side(trades, -1, horizon),
         excess=None,
         excess_return=None,
-        capacity=cost_model.capacity(trades, costs, horizon, decisions.liquidity) if decisions.liquidity else None,
+        capacity=_capacity(decisions, trades, costs, participation),
         parts=(),
         trades=trades,
     )
@@ -263,6 +277,13 @@ def _ics(decisions: Decisions, strategy: Strategy) -> Floats:
     return metrics.information_coefficient(decisions.scores, execution.returns, valid)
 
 
+def _capacity(decisions: Decisions, trades: Trades, costs: Costs, participation: float) -> Capacity | None:
+    if decisions.liquidity is None:
+        return None
+    horizon = decisions.execution.rules.horizon
+    return cost_model.capacity(trades, costs, horizon, decisions.liquidity, participation=participation)
+
+
 def _side(trades: Trades, sign: int, horizon: int) -> Side | None:
     if not (np.sign(trades.held) == sign).any():
         return None
@@ -290,5 +311,5 @@ def _parts(found: Backtest, decisions: Decisions, horizon: int) -> list[Part]:
             mean_return_net=metrics.mean(found.net[held]),
             max_drawdown_net=portfolio.max_drawdown(found.net[held]),
         )
-        for kind, name, held in regimes.parts(decisions.dates, decisions.market, decisions.execution.days)
+        for kind, name, held in decisions.parts
     ]

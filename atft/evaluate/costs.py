@@ -15,6 +15,8 @@ from atft.evaluate.trading import Trades
 
 LIQUIDITY_DAYS = 20
 """Trading days, the decision day's included, that traded money and volatility are taken over."""
+PARTICIPATION, EXCEEDING = 0.05, 0.05
+"""Share of a stock's traded money that a trade should not exceed, and share of the traded value that may."""
 LEAST_RETURNS = 5
 """Daily returns in that window that a volatility needs."""
 
@@ -185,7 +187,13 @@ class Capacity:
 
 
 def capacity(
-    trades: Trades, costs: Costs, horizon: int, market: Liquidity, *, participation: float = 0.05, share: float = 0.05
+    trades: Trades,
+    costs: Costs,
+    horizon: int,
+    market: Liquidity,
+    *,
+    participation: float = PARTICIPATION,
+    share: float = EXCEEDING,
 ) -> Capacity:
     """Capital that a strategy bears, its weights being the same at any size.
 

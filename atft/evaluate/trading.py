@@ -57,7 +57,8 @@ def trade(targets: Floats, execution: Execution, *, drift: bool = True) -> Trade
     Between two decisions a position grows with its stock and its weight with it: ``w (1 + r) / (1 + Σ w r)``; cash
     earns nothing, and costs do not shrink the capital that weights are taken of. A stock that cannot be traded at an
     execution keeps the weight that it has, whatever the target, while the others go to their targets as planned; so
-    such a day's positions need not sum to 0, nor their gross value to 1. A stock that has left is paid out.
+    such a day's positions need not sum to 0, nor their gross value to 1. A stock that has left is paid out. Where there
+    is no decision ``horizon`` days before (the first ones, or after a gap) a tranche starts from cash.
 
     Args:
         targets: ``[decisions, stocks]`` wanted positions, from what is known at the decision.

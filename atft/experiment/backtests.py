@@ -11,7 +11,7 @@ from atft.config import Label
 from atft.data.panel import Panel
 from atft.errors import UseError
 from atft.evaluate.backtest import Backtest, Decisions, costed
-from atft.evaluate.costs import Costs, liquidity, trailing_money
+from atft.evaluate.costs import PARTICIPATION, Costs, liquidity, trailing_money
 from atft.evaluate.execution import At, Execution, Rules, executed
 from atft.evaluate.metrics import Bools, Floats
 from atft.evaluate.neutral import check_known, neutralise
@@ -50,6 +50,7 @@ class Setting:
         neutral: of all strategies.
         drift: whether weights drift between decisions.
         delisting_return: what a stock that leaves for good earns after its last known price.
+        participation: share of a stock's traded money that capacity is stated for.
     """
 
     strategies: tuple[Strategy, ...]
@@ -58,6 +59,7 @@ class Setting:
     neutral: Neutral = Neutral()
     drift: bool = True
     delisting_return: float = 0.0
+    participation: float = PARTICIPATION
 
 
 def default_strategies(scored: Scored, quantile: float | None = None, k: int | None = None) -> tuple[Strategy, ...]:
@@ -100,7 +102,9 @@ def backtests(panel: Panel, label: Label, scored: Scored, setting: Setting) -> I
                 targets = _neutral_positions(panel, decisions, targets, setting.neutral.by)
             trades = trade(targets, decisions.execution, drift=setting.drift)
             for costs in setting.costs:
-                yield costed(decisions, strategy, trades, costs, drift=setting.drift)
+                yield costed(
+                    decisions, strategy, trades, costs, drift=setting.drift, participation=setting.participation
+                )
 
 
 def decided(panel: Panel, label: Label, scored: Scored, at: At, setting: Setting) -> Decisions:

@@ -15,7 +15,7 @@ from atft.config import Label
 from atft.data.panel import Panel
 from atft.errors import UseError
 from atft.evaluate.backtest import Backtest
-from atft.evaluate.costs import Costs
+from atft.evaluate.costs import PARTICIPATION, Costs
 from atft.experiment.backtests import (
     Neutral,
     Setting,
@@ -50,6 +50,7 @@ class Asked:
         lag: in place of the tier's execution lag.
         drift: whether weights drift between decisions.
         delisting_return: of a stock that leaves for good.
+        participation: share of a stock's traded money that capacity is stated for.
     """
 
     strategy: str | None = None
@@ -65,6 +66,7 @@ class Asked:
     lag: int | None = None
     drift: bool = True
     delisting_return: float = 0.0
+    participation: float = PARTICIPATION
 
     def label(self, tier: Label) -> Label:
         """The tier's label, executed as asked."""
@@ -90,6 +92,7 @@ class Asked:
             neutral=Neutral(self.neutralise, self.neutral_positions),
             drift=self.drift,
             delisting_return=self.delisting_return,
+            participation=self.participation,
         )
 
 

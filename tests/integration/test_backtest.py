@@ -132,6 +132,7 @@ def test_an_older_run_without_scores_is_told_how_to_make_them(copy: Path) -> Non
         (("--neutralise", "colour"), ("neutralise 'colour'", "industry,size")),
         (("--neutralise-what", "positions"), ("neutral to what?",)),
         (("--strategy", "top-k", "--neutralise", "industry", "--neutralise-what", "positions"), ("long-only",)),
+        (("--participation", 0), ("participation = 0 must be above 0",)),
         (("--delisting-return", -2), ("delisting return = -2 must be at least -1",)),
         (("--out", "/nowhere/at/all.json"), ("/nowhere/at/all.json", "--out FILE.json")),
         (("--execution", "noon"), ("close",)),
