@@ -20,8 +20,8 @@ from atft.evaluate.costs import Costs
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
 from atft.experiment.backtests import Setting, backtests, default_executions, default_strategies
-from atft.experiment.scores import TEST_SCORES, Scored, as_table, origin
-from atft.experiment.scores import write as write_scores
+from atft.experiment.score_table import TEST_SCORES, Scored, as_table, origin
+from atft.experiment.score_table import write as write_scores
 from atft.objective.rows import TERMS
 from atft.train.loop import Trainer
 from atft.train.setup import Setup

@@ -18,7 +18,7 @@ from atft.evaluate.neutral import check_known, neutralise
 from atft.evaluate.regimes import market_returns
 from atft.evaluate.strategies import Strategy
 from atft.evaluate.trading import trade
-from atft.experiment.scores import Scored
+from atft.experiment.score_table import Scored
 
 DEFAULT_QUANTILE = 0.1
 MOST_K, K_SHARE = 50, 10

@@ -16,6 +16,7 @@ from atft.data.panel import Panel
 from atft.errors import UseError
 from atft.evaluate.backtest import Backtest
 from atft.evaluate.costs import PARTICIPATION, Costs
+from atft.evaluate.summary import TRADING_DAYS
 from atft.experiment.backtests import (
     Neutral,
     Setting,
@@ -24,7 +25,7 @@ from atft.experiment.backtests import (
     default_strategies,
 )
 from atft.experiment.runs import Run
-from atft.experiment.scores import Scored, read_test_scores
+from atft.experiment.score_table import Scored, read_test_scores
 from atft.launch import places, texts_backtest
 from atft.observe.events import EventLog
 from atft.train.checkpoint import write_atomically
@@ -131,22 +132,40 @@ def backtest_run(path: Path, asked: Asked, *, data: Path | None = None, out: Pat
 
 
 def record_look(run: Run, setting: Setting, found: Sequence[Backtest]) -> None:
-    """Write down that the test period of ``run`` was looked at, how often, and what the best look gave.
+    """Write down that the test period of ``run`` was looked at, what was tried, and what each trial gave.
 
-    Every strategy at every price and cost is one more trial: the best of many is better than it is good. The market
-    itself is none, since no score enters it.
+    Every strategy at every price is one more trial, since the best of many is better than it is good. Rates of cost
+    are none, as they change no position; nor is the market, which no score enters.
     """
-    found = [each for each in found if each.strategy.name != "equal-weight"]
+    tried = [each for each in found[:: len(setting.costs)] if each.strategy.name != "equal-weight"]
+    if not tried:
+        return
     with EventLog(run.events) as events:
         events.write(
             "test_period_backtested",
-            trials=len(found),
-            strategies=[each.label for each in setting.strategies],
-            executions=list(setting.executions),
-            cost_bps=[each.bps for each in setting.costs],
-            neutralised=list(setting.neutral.by),
-            best_sharpe_net_annual=max((each.sharpe_net.estimate for each in found), default=None),
+            trials=[
+                {
+                    "variant": variant(each, setting),
+                    "days": len(each.dates),
+                    "sharpe_daily": each.sharpe.estimate / np.sqrt(TRADING_DAYS),
+                    "ic": each.ic.estimate,
+                }
+                for each in tried
+            ],
         )
+
+
+def variant(found: Backtest, setting: Setting) -> str:
+    """What tells one trial from another in one line of plain characters, such as ``quantile 0.1 open``."""
+    rules, neutral = found.rules, setting.neutral
+    told = [found.strategy.label, rules.at]
+    if rules.at == "close":
+        told.append(f"lag {rules.lag}")
+    if neutral.by:
+        told.append(f"{'positions' if neutral.positions else 'scores'} neutral {'+'.join(neutral.by)}")
+    if rules.delisting_return:
+        told.append(f"delisting {rules.delisting_return:g}")
+    return " ".join(told)
 
 
 def _told(run: Run, panel: Panel, label: Label, asked: Asked) -> dict[str, Any]:

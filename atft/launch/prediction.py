@@ -21,7 +21,7 @@ from atft.data.panel import Panel
 from atft.data.splits import decision_days
 from atft.errors import UseError
 from atft.evaluate.predict import predict
-from atft.experiment import scores as scores_file
+from atft.experiment import score_table
 from atft.experiment.runs import Run
 from atft.launch import places
 from atft.launch.processes import run_group
@@ -177,9 +177,9 @@ def predict_run(
     check_features(trained.run, panel)
     days = wanted.days(trained.run.tier, panel)
     _check_workers(workers, len(days))
-    told = scores_file.origin(trained.run.path, trained.run.tier, panel, trained.weights)
-    table = scores_file.as_table(panel, days, _scores(trained, panel, days, workers, quiet), told)
-    scores_file.write(table, target)
+    told = score_table.origin(trained.run.path, trained.run.tier, panel, trained.weights)
+    table = score_table.as_table(panel, days, _scores(trained, panel, days, workers, quiet), told)
+    score_table.write(table, target)
     if out is None and is_remote(path):
         _store(target, path)
     report = {

@@ -16,7 +16,7 @@ from atft.data.panel import Panel, write_panel
 from atft.evaluate import result
 from atft.evaluate.portfolio import positions
 from atft.experiment.runs import open_run
-from atft.experiment.scores import TEST_SCORES, read_test_scores
+from atft.experiment.score_table import TEST_SCORES, read_test_scores
 from atft.observe import events
 from tests.integration.command import refused, run
 from tests.unit.evaluate import money
@@ -76,10 +76,14 @@ def test_figures_are_those_of_keeping_books_of_shares_and_cash(copy: Path, tiny:
 
 
 def test_every_look_is_written_down(copy: Path) -> None:
-    assert run("backtest", copy, "--strategy", "quantile", "--execution", "close", "--cost-bps", 1).code == 0
+    flags = ("--execution", "close", "--neutralise", "industry", "--cost-bps", 1, "--cost-bps", 2, "--lag", 1)
+    told = run("backtest", copy, *flags, "--json").json["backtests"]
     look = events.latest(events.read(copy), "test_period_backtested", ("time",))[-1]
-    assert (look["trials"], look["strategies"], look["cost_bps"]) == (1, ["quantile 0.1"], [1.0])
-    assert isinstance(look["best_sharpe_net_annual"], float)
+    names = [f"{strategy} close lag 1 scores neutral industry" for strategy in ("score", "quantile 0.1", "top 5")]
+    assert [trial["variant"] for trial in look["trials"]] == names
+    for trial, shown in zip(look["trials"], told[2::2]):
+        assert trial["sharpe_daily"] * 252**0.5 == pytest.approx(shown["sharpe_annual"]["estimate"])
+        assert trial["ic"] == pytest.approx(shown["ic"]["estimate"])
 
 
 def test_all_figures_and_daily_returns_go_to_a_file(copy: Path, tmp_path: Path) -> None:

@@ -81,6 +81,16 @@ def test_at_the_stated_capital_few_trades_exceed_the_stated_share_of_traded_mone
     assert exceeding(found.at_participation * (1 - 1e-9)) <= 0.02 < exceeding(found.at_participation * (1 + 1e-9))
 
 
+def test_as_much_as_the_stated_share_may_exceed_the_participation():
+    """Of two equal trades the one in the thinner stock, 1e6 a day, is half of the value: it may exceed a tenth."""
+    close = np.ones((2, 2))
+    trades = trade(np.array([[0.5, -0.5]]), executed(np.arange(1), close, rules=Rules()))
+    market = Liquidity(np.array([[1e6, 2e6]]), np.full((1, 2), 0.02), 0)
+    for share, expected in ((0.49, 2e5), (0.5, 4e5)):
+        found = costs.capacity(trades, Costs(), 1, market, participation=0.1, share=share)
+        assert found.at_participation == pytest.approx(expected)
+
+
 def test_a_strategy_that_loses_has_no_capacity():
     trades, market = make_case(edge=-0.3)
     found = costs.capacity(trades, Costs(), 1, market)
