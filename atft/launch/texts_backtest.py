@@ -95,10 +95,16 @@ def _capacity(found: Backtest) -> Iterator[str]:
     bears = found.capacity
     if not bears:
         return
+    if math.isnan(bears.half):
+        yield f"  {'capacity':20} none: the other costs leave nothing that impact could take"
+    else:
+        yield (
+            f"  {'capacity':20} impact takes half of the net return at {_money(bears.half)}, all of it at "
+            f"{_money(bears.all)} (coefficient {bears.coefficient:g})"
+        )
     yield (
-        f"  {'capacity':20} impact takes half of the net return at {_money(bears.half)}, all of it at "
-        f"{_money(bears.all)} (coefficient {bears.coefficient:g}); {100 * (1 - bears.share):.0f} % of the trades stay "
-        f"below {100 * bears.participation:.0f} % of traded money up to {_money(bears.at_participation)}"
+        f"  {'participation':20} {100 * (1 - bears.share):.0f} % of the value traded stays below "
+        f"{100 * bears.participation:g} % of traded money up to a capital of {_money(bears.at_participation)}"
     )
 
 
@@ -124,7 +130,7 @@ def _percent(value: float) -> str:
 
 
 def _money(value: float) -> str:
-    return "no capital" if math.isnan(value) else "any capital" if math.isinf(value) else f"{value:,.0f}"
+    return DASH if math.isnan(value) else "any capital" if math.isinf(value) else f"{value:,.0f}"
 
 
 def _span(interval: Interval) -> str:
