@@ -234,8 +234,9 @@ def costed(
 def _beside_market(found: Backtest, decisions: Decisions, drift: bool) -> Backtest:
     """With its return in excess of the equal-weight market's, executed in the same way at the same rates."""
     horizon = decisions.execution.rules.horizon
-    market = backtest(decisions, Strategy("equal-weight"), found.costs, drift=drift)
-    excess = found.net - market.net
+    targets = Strategy("equal-weight").targets(decisions.scores, decisions.scored)
+    market = trade(targets, decisions.execution, drift=drift)
+    excess = found.net - (market.gross - cost_model.total(market, found.costs, horizon, decisions.liquidity)) / horizon
     return replace(found, excess=_annual(excess, horizon), excess_return=metrics.mean(excess))
 
 

@@ -16,14 +16,9 @@ from atft.data.panel import Panel
 from atft.errors import UseError
 from atft.evaluate.backtest import Backtest
 from atft.evaluate.costs import PARTICIPATION, Costs
+from atft.evaluate.execution import At
 from atft.evaluate.summary import TRADING_DAYS
-from atft.experiment.backtests import (
-    Neutral,
-    Setting,
-    backtests,
-    default_executions,
-    default_strategies,
-)
+from atft.experiment.backtests import Neutral, Setting, backtests, default_executions, default_strategies
 from atft.experiment.runs import Run
 from atft.experiment.score_table import Scored, read_test_scores
 from atft.launch import places, texts_backtest
@@ -63,7 +58,7 @@ class Asked:
     borrow_bps: float = 0.0
     neutralise: tuple[str, ...] = ()
     neutral_positions: bool = False
-    execution: Any = None
+    execution: At | None = None
     lag: int | None = None
     drift: bool = True
     delisting_return: float = 0.0
