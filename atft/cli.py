@@ -156,6 +156,39 @@ def evaluate(run: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@DATA
+@click.option("--strategy", type=click.Choice(["score", "quantile", "top-k", "equal-weight"]),
+              help="One strategy in detail; a table of all without it.")  # fmt: skip
+@click.option("--quantile", type=float, help="Share of the stocks on each side of quantile; 0.1 without it.")
+@click.option("--k", type=int, help="Stocks of top-k; 50, or a tenth of the stocks where they are few.")
+@click.option("--cost-bps", type=float, multiple=True, help="Cost of a unit traded, in basis points; may be repeated.")
+@click.option("--impact", type=float, default=0.0, help="Coefficient of the square-root law of impact, near 1.")
+@click.option("--capital", type=float, help="Money under management, in the unit of prices; needed by --impact.")
+@click.option("--borrow-bps", type=float, default=0.0, help="A year on the value sold short, in basis points.")
+@click.option("--neutralise", metavar="NAMES", default="", help="industry, size or features, with commas.")
+@click.option("--neutralise-what", type=click.Choice(["scores", "positions"]), default="scores", show_default=True)
+@click.option("--execution", type=click.Choice(["close", "open"]), help="Prices to trade at; both without it.")
+@click.option("--lag", type=click.IntRange(min=0), help="Days to a close in place of the tier's execution_lag.")
+@click.option("--drift/--no-drift", default=True, show_default=True, help="Weights move with prices between decisions.")
+@click.option("--participation", type=float, default=0.05, show_default=True,
+              help="Share of a stock's traded money that capacity is stated for.")  # fmt: skip
+@click.option("--delisting-return", type=float, default=0.0, help="Of a stock that leaves, after its last price.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file for all figures and the daily returns.")
+@JSON
+def backtest(
+    run: Path, data: Path | None, out: Path | None, neutralise: str, neutralise_what: str, as_json: bool, **options: Any
+) -> None:
+    """Trade the scores of RUN's test period by other strategies, at other costs and prices."""
+    from atft.launch.backtest import Asked, backtest_run
+
+    names = tuple(dict.fromkeys(name.strip() for name in neutralise.split(",") if name.strip()))
+    asked = Asked(**options, neutralise=names, neutral_positions=neutralise_what == "positions")
+    report = backtest_run(run, asked, data=data, out=out)
+    _tell(as_json, report, report.pop("text"))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="HTML file to write; report.html in the run without it.")
 @JSON
 def report(run: Path, out: Path | None, as_json: bool) -> None:

@@ -209,6 +209,42 @@ class Baselines(Model):
     """Means over the shuffles with the range of 95 % of them: what luck gives."""
 
 
+class Strategy(Model):
+    """The scores of the test period as a strategy trades them, see :class:`atft.evaluate.backtest.Backtest`."""
+
+    strategy: str
+    """Name with its own setting, such as ``quantile 0.1``."""
+    execution: Literal["close", "open"]
+    """At the close ``execution_lag`` days after the decision, or at the next open."""
+    days: Count
+    sharpe_annual: Maybe
+    sharpe_annual_ci95: Bounds
+    sharpe_net_annual: Maybe
+    """After the tier's ``cost_bps``, on a turnover that includes the drift of weights."""
+    sharpe_net_annual_ci95: Bounds
+    turnover: Maybe
+    """Mean of ``Σ|Δw|`` per day."""
+    mean_return: Maybe
+    """Per day, before costs, as a fraction."""
+    mean_return_net: Maybe
+    long_return: Maybe
+    """Mean per day of the long positions alone, on the whole capital; null without any."""
+    short_return: Maybe
+    max_drawdown: Maybe
+    max_drawdown_net: Maybe
+    excess_sharpe_annual: Maybe
+    """Of the net return in excess of the equal-weight market's; null but for ``top``."""
+    excess_sharpe_annual_ci95: Bounds
+    half_capacity: Maybe
+    """Capital at which impact by the square-root law takes half of the net return; null where there is none to take."""
+    blocked: Count
+    """Stock-days that could not be traded and kept their old position."""
+    stale: Count
+    """Exits at a price of an earlier day."""
+    delisted: Count
+    """Positions whose stock left for good, at its last known price."""
+
+
 class Test(Statistics):
     """The model on the test period, evaluated once, on whole cross-sections."""
 
@@ -221,6 +257,8 @@ class Test(Statistics):
     """Stock-days that were scored but have no label; they are left out."""
     sampled_ic: Maybe
     """Mean information coefficient on stock samples as in training, beside ``ic`` on whole cross-sections."""
+    strategies: tuple[Strategy, ...] = ()
+    """The same scores by other strategies and at other prices."""
 
 
 class FoldOf(Model):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from atft.evaluate.metrics import Floats, Interval
-from atft.evaluate.result import Baseline, Bounds, Month, Series, Test
+from atft.evaluate.backtest import Backtest
+from atft.evaluate.metrics import Floats, Interval, mean
+from atft.evaluate.result import Baseline, Bounds, Month, Series, Strategy, Test
 from atft.evaluate.summary import Dates, ShuffledSummary, TestSummary, ic_by_month
 
 _COPIED = (
@@ -67,7 +69,14 @@ def _series(dates: Dates, summary: TestSummary) -> Series:
     return Series(dates=tuple(days), gross=listed(summary.gross), net=listed(summary.net), ic=listed(summary.ics))
 
 
-def model_part(summary: TestSummary, label_dates: Dates, *, missing_labels: int, sampled_ic: float) -> Test:
+def model_part(
+    summary: TestSummary,
+    label_dates: Dates,
+    *,
+    missing_labels: int,
+    sampled_ic: float,
+    strategies: Iterable[Backtest] = (),
+) -> Test:
     """The ``test`` part of a result.
 
     Args:
@@ -75,6 +84,7 @@ def model_part(summary: TestSummary, label_dates: Dates, *, missing_labels: int,
         label_dates: ``[days]`` datetime64, one for each row that was summarised.
         missing_labels: stock-days that were scored but have no label.
         sampled_ic: mean information coefficient on stock samples; NaN where not measured.
+        strategies: what other strategies make of the same scores.
     """
     first, last = (np.datetime64(day, "D").item() for day in (label_dates[0], label_dates[-1]))
     return Test(
@@ -83,6 +93,33 @@ def model_part(summary: TestSummary, label_dates: Dates, *, missing_labels: int,
         last_date=last,
         missing_labels=missing_labels,
         sampled_ic=sampled_ic,
+        strategies=tuple(map(strategy_part, strategies)),
+    )
+
+
+def strategy_part(found: Backtest) -> Strategy:
+    """One of the ``strategies`` of the test period."""
+    return Strategy(
+        strategy=found.strategy.label,
+        execution=found.rules.at,
+        days=len(found.dates),
+        sharpe_annual=found.sharpe.estimate,
+        sharpe_annual_ci95=_bounds(found.sharpe),
+        sharpe_net_annual=found.sharpe_net.estimate,
+        sharpe_net_annual_ci95=_bounds(found.sharpe_net),
+        turnover=mean(found.turnover),
+        mean_return=mean(found.gross),
+        mean_return_net=mean(found.net),
+        long_return=found.long and found.long.mean_return,
+        short_return=found.short and found.short.mean_return,
+        max_drawdown=found.drawdown.depth,
+        max_drawdown_net=found.drawdown_net.depth,
+        excess_sharpe_annual=found.excess and found.excess.estimate,
+        excess_sharpe_annual_ci95=_bounds(found.excess) if found.excess else None,
+        half_capacity=found.capacity.half if found.capacity and math.isfinite(found.capacity.half) else None,
+        blocked=found.trades.blocked,
+        stale=found.trades.stale,
+        delisted=found.trades.delisted,
     )
 
 

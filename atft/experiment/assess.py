@@ -16,8 +16,13 @@ from atft.data.panel import Panel
 from atft.data.sampler import surely_held
 from atft.data.splits import Periods
 from atft.evaluate import baselines, result, result_parts
+from atft.evaluate.backtest import Backtest
+from atft.evaluate.costs import Costs
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
+from atft.experiment.backtests import Setting, backtests, default_executions, default_strategies
+from atft.experiment.score_table import TEST_SCORES, Scored, as_table, origin
+from atft.experiment.score_table import write as write_scores
 from atft.objective.rows import TERMS
 from atft.schemes import fold_told
 from atft.train.loop import Trainer
@@ -91,6 +96,7 @@ def assess(
     sampled_ic = _sampled_ic(setup, parts)
     if not setup.group.leads:
         return None
+    keep_test_scores(trainer, test, scores)
     summary = summarised(scores, test, tier)
     return result.Result(
         run=run,
@@ -117,12 +123,31 @@ def assess(
             test.dates,
             missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
             sampled_ic=sampled_ic,
+            strategies=strategies(panel, tier, test, scores),
         ),
         baselines=all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores),
         planted=planted(panel.path),
         fold=_fold(tier),
         runtime_seconds=seconds,
     )
+
+
+def keep_test_scores(trainer: Trainer, test: Outcomes, scores: Floats) -> None:
+    """Write the scores of the test period beside the result, so that other strategies can be made of them later."""
+    setup, weights = trainer.setup, trainer.best_file
+    told = origin(weights.parents[1], setup.tier, setup.panel, weights)
+    write_scores(as_table(setup.panel, test.days, scores, told), weights.parents[1] / TEST_SCORES)
+
+
+def strategies(panel: Panel, tier: Tier, test: Outcomes, scores: Floats) -> list[Backtest]:
+    """What the usual strategies make of the scores, at the tier's cost, at the close and the open."""
+    scored = Scored(test.days, scores)
+    setting = Setting(
+        strategies=default_strategies(scored),
+        executions=default_executions(panel, tier.label, scored),
+        costs=(Costs(bps=tier.label.cost_bps),),
+    )
+    return list(backtests(panel, tier.label, scored, setting))
 
 
 def summarised(scores: Floats, outcomes: Outcomes, tier: Tier) -> TestSummary:

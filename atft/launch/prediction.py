@@ -11,25 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
-from atft import __version__
 from atft.config import Tier
 from atft.data.gather import scorable_days
 from atft.data.graph import trailing_graph
-from atft.data.manifest import Inputs, Manifest, sha256_of
+from atft.data.manifest import Inputs, Manifest
 from atft.data.panel import Panel
 from atft.data.splits import periods_of
 from atft.errors import UseError
 from atft.evaluate.predict import predict
+from atft.experiment import score_table
 from atft.experiment.runs import Run
 from atft.launch import places
 from atft.launch.processes import run_group
 from atft.observe.console import stages
 from atft.storage import Store, is_remote
-from atft.train.checkpoint import load_weights, write_atomically
+from atft.train.checkpoint import load_weights
 from atft.train.collectives import Group
 from atft.train.keeper import phases_done
 from atft.train.setup import prepare_scoring, use_machine
@@ -179,8 +177,9 @@ def predict_run(
     check_features(trained.run, panel)
     days = wanted.days(trained.run.tier, panel)
     _check_workers(workers, len(days))
-    table = as_table(panel, days, _scores(trained, panel, days, workers, quiet), told_by(trained, panel))
-    _write(table, target)
+    told = score_table.origin(trained.run.path, trained.run.tier, panel, trained.weights)
+    table = score_table.as_table(panel, days, _scores(trained, panel, days, workers, quiet), told)
+    score_table.write(table, target)
     if out is None and is_remote(path):
         _store(target, path)
     report = {
@@ -322,53 +321,6 @@ def scores_of(
         precision_context=ready.precision.autocast, days_at_once=DAYS_AT_ONCE, group=group,
     )  # fmt: skip
     return scores if group.leads else None
-
-
-def as_table(panel: Panel, days: NDArray[np.int64], scores: NDArray[np.float64], told: dict[str, str]) -> pa.Table:
-    """The scores that there are, by (date, code).
-
-    Args:
-        panel: the data.
-        days: ``[days]`` rising day numbers.
-        scores: ``[days, stocks]``, NaN where there is none.
-        told: key-value metadata of the file.
-
-    Returns:
-        Columns ``date`` (date32), ``code`` (string), ``score`` (float64).
-    """
-    order = np.argsort(np.array(panel.codes), kind="stable")
-    day, place = np.nonzero(~np.isnan(scores[:, order]))
-    stock = order[place]
-    columns = {
-        "date": pa.array(panel.days[days[day]].astype("datetime64[D]"), pa.date32()),
-        "code": pa.array(panel.codes, pa.string()).take(pa.array(stock)),
-        "score": pa.array(scores[day, stock], pa.float64()),
-    }
-    return pa.table(columns).replace_schema_metadata(told)
-
-
-def told_by(trained: Trained, panel: Panel) -> dict[str, str]:
-    """Where scores came from."""
-    run = trained.run
-    return {
-        "run": run.path.resolve().name,
-        "tier": run.tier.name,
-        "config_sha256": run.tier.sha256(),
-        "data_sha256": panel.sha256,
-        "weights": trained.weights.relative_to(run.path).as_posix(),
-        "weights_sha256": sha256_of(trained.weights),
-        "atft_version": __version__,
-    }
-
-
-def _write(table: pa.Table, target: Path) -> None:
-    try:
-        write_atomically(target, lambda temporary: pa.parquet.write_table(table, temporary))
-    except UseError as error:
-        raise UseError(
-            f"{target}: {table.num_rows:,} scores cannot be written: {error.__cause__}. Nothing was left behind. "
-            "Mend: free space there, or another --out."
-        ) from error
 
 
 def _store(target: Path, run: Path) -> None:

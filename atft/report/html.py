@@ -88,6 +88,7 @@ def _page(run: Material) -> dict[str, Any]:
         "divergences": run.texts("divergence") if not run.result else (),
         "tiles": tables.tiles(test),
         "comparison": tables.comparison(run.result),
+        "strategies": tables.strategies(test),
         "interval_method": test.get("sharpe_method") or "",
         "phases": tables.phases(run.phases),
         "facts": tables.facts(run),

@@ -38,6 +38,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return DASH if value is None else f"{100 * value:.{digits}f} %"
 
 
+def basis_points(value: float | None) -> str:
+    """A fraction in basis points."""
+    return DASH if value is None else f"{1e4 * value:.1f}"
+
+
 def clock(seconds: float | None) -> str:
     """A duration in the two units that matter."""
     if seconds is None:
@@ -102,6 +107,33 @@ def comparison(result: Mapping[str, Any]) -> list[Row]:
                     show(number_of(figures, "rank_ic"), 4),
                     show(number_of(figures, "turnover")),
                     percent(drawdown and -drawdown),
+                ],
+            }
+        )
+    return rows
+
+
+def strategies(test: Mapping[str, Any]) -> list[Row]:
+    """The scores by other strategies and at other prices, a row each; none of a result that does not tell."""
+    held = test.get("strategies")
+    rows = []
+    for figures in held if isinstance(held, list) else ():
+        if not isinstance(figures, Mapping):
+            continue
+        drawdown = number_of(figures, "max_drawdown")
+        rows.append(
+            {
+                "name": str(figures.get("strategy")),
+                "execution": str(figures.get("execution")),
+                "cells": [
+                    show(number_of(figures, "sharpe_annual")),
+                    span(interval_of(figures)),
+                    show(number_of(figures, "sharpe_net_annual")),
+                    basis_points(number_of(figures, "long_return")),
+                    basis_points(number_of(figures, "short_return")),
+                    show(number_of(figures, "turnover")),
+                    percent(drawdown and -drawdown),
+                    show(number_of(figures, "excess_sharpe_annual")),
                 ],
             }
         )

@@ -98,6 +98,11 @@ class Trainer:
         """Put the best weights so far, of the phase that ended last, into the network."""
         self.setup.network.load_state_dict(self.best)
 
+    @property
+    def best_file(self) -> Path:
+        """File of the best weights of the last phase, inside the run's directory; of use once that phase has ended."""
+        return self.keeper.folder / self._best_name(len(self.phases) - 1)
+
     def _best_name(self, phase: int) -> str:
         return f"best-{phase}-{list(self.phases)[phase]}.safetensors"
 
