@@ -73,7 +73,9 @@ def check_new(path: Path) -> None:
         )
 
 
-def create(path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str]) -> Run:
+def create(
+    path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str], *, baseline: str | None = None
+) -> Run:
     """Make the directory of a new run.
 
     Args:
@@ -82,6 +84,7 @@ def create(path: Path, resolved: Resolved, panel: Path, manifest: Manifest, comm
         panel: the panel's absolute directory, or its URI.
         manifest: what it says about itself.
         command: what the user typed.
+        baseline: which one it is a run of, where it is one.
 
     Raises:
         UseError: the directory cannot be made or written; nothing is left behind.
@@ -102,7 +105,7 @@ def create(path: Path, resolved: Resolved, panel: Path, manifest: Manifest, comm
         "versions": {"atft": __version__, "python": sys.version.split()[0]}
         | {each: version(each) for each in PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
-    }
+    } | ({"baseline": baseline} if baseline else {})
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:
