@@ -136,12 +136,16 @@ def train(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--protocol", type=click.Choice(["rsr"]), help="Show its figures under a published protocol instead.")
 @JSON
-def evaluate(run: Path, as_json: bool) -> None:
+def evaluate(run: Path, protocol: str | None, as_json: bool) -> None:
     """Evaluate a trained RUN on its test period, if that has not been done; show what came out."""
     from atft.launch.local import evaluate_run
+    from atft.launch.protocol import protocol_run
 
     report = evaluate_run(run, quiet=as_json)
+    if protocol:
+        report = protocol_run(run)
     _tell(as_json, report, report.pop("text"))
 
 

@@ -28,6 +28,7 @@ PARAMETERS: dict[str, Any] = {
     "bagging_freq": 1,
     "lambda_l2": 1.0,
     "max_bin": 63,
+    "bin_construct_sample_cnt": 50_000,
 }
 MOST_TREES = 1000
 PATIENCE = 50
@@ -81,7 +82,8 @@ class Rows(lgb.Sequence):
     def __getitem__(self, index: Any) -> Floats:
         """``[features]`` of one row, or ``[rows, features]`` of a slice or a list of them; NaN where missing."""
         if isinstance(index, int | np.integer):
-            return self._take(np.array([index]))[0].copy()
+            row: Floats = self._take(np.array([index]))[0].copy()
+            return row
         return self._take(np.arange(len(self))[index])
 
     def _take(self, rows: npt.NDArray[np.int64]) -> Floats:
@@ -106,7 +108,8 @@ def boosted(
 
     The target is the rank of the label among the day's valid stocks, in [-.5, .5]: a squared error would run after
     the few largest returns. Missing features go the way that LightGBM learns for them. For given data, seed and
-    settings the model is the same on any number of threads (``deterministic``, histograms by column).
+    settings the trees are the same on any number of threads (``deterministic``, histograms by column); the validation
+    error is summed in another order, so that the last tree could differ only between two that are equal to rounding.
 
     Args:
         panel: features and presence.
