@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from atft import __version__
 from atft.config import Architecture
 from atft.data.gather import scorable_days
 from atft.data.panel import Panel
@@ -159,8 +160,8 @@ def made(job: Job, name: str, seed: int) -> tuple[Run, result.Result]:
 
 
 def run_name(name: str, resolved: Resolved, panel: Panel) -> str:
-    """Such as ``baseline-ridge-tier1-s1-0f3a9c21``: the same for the same baseline, settings and data."""
-    told = json.dumps([name, resolved.tier.sha256(), panel.sha256])
+    """Such as ``baseline-mlp-tier1-s1-0f3a9c21``: the same for the same baseline, settings, data and version."""
+    told = json.dumps([name, resolved.tier.sha256(), panel.sha256, __version__])
     mark = hashlib.sha256(told.encode()).hexdigest()[:8]
     seed = f"-s{resolved.tier.seed}" if name in rivals.SEEDED else ""
     return f"baseline-{name.replace('_', '-')}-{resolved.tier.name}{seed}-{mark}"
