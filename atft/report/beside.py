@@ -33,7 +33,7 @@ def beside(run_dir: Path, tier: Mapping[str, Any], result: Mapping[str, Any]) ->
 
 
 def _baselines(run_dir: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Settings and results, but of those that every run computes itself; a directory that is no finished run of a baseline is passed over."""
+    """Settings and results, but of what every run computes itself; what is no finished baseline is passed over."""
     for path in sorted(run_dir.resolve().parent.glob("baseline-*")):
         if path == run_dir.resolve():
             continue
