@@ -5,6 +5,7 @@ Source: Ke et al. (2017), "LightGBM: a highly efficient gradient boosting decisi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,7 +29,7 @@ PARAMETERS: dict[str, Any] = {
     "bagging_freq": 1,
     "lambda_l2": 1.0,
     "max_bin": 63,
-    "bin_construct_sample_cnt": 50_000,
+    "bin_construct_sample_cnt": 100_000,
 }
 MOST_TREES = 1000
 PATIENCE = 50
@@ -60,6 +61,10 @@ class Boosted:
     rows: int
     every: int
     validation_error: float
+
+
+# Its warnings would stand on standard output, in the midst of what a program reads there.
+lgb.register_logger(logging.getLogger("lightgbm"))
 
 
 class Rows(lgb.Sequence):

@@ -49,7 +49,7 @@ def ready(tiny: Tier, panel: Path) -> Setup:
 def test_a_run_leaves_its_settings_events_weights_result_and_report(whole: Path) -> None:
     assert set(tree(whole)) == {
         "checkpoints", "checkpoints/last.pt", "checkpoints/previous.pt", "config.json", "events.jsonl",
-        "report.html", "result.json",
+        "report.html", "result.json", "test_scores.npz",
         *(f"checkpoints/best-{number}-{name}.safetensors" for number, name in enumerate(PHASES)),
     }  # fmt: skip
 
