@@ -35,14 +35,15 @@ class Lstm(RankingNetwork):
         self.add_heads()
 
     def states(self, blocks: Blocks, parts: frozenset[str], keys: RandomKeys | None) -> Tensor:
-        """``[blocks, days, stocks, hidden]``: the state after the last day of each window."""
+        """``[blocks, days, stocks, hidden]``: the state after the last day of each window, in full precision.
+
+        Nothing here carries a window past the LSTM, so that bfloat16 in it takes the gradient 4 % off.
+        """
         values, known = self.known_values(blocks)
         with torch.autocast(values.device.type, enabled=False):
             embedded = self.embedding(torch.cat([values, known.to(values.dtype)], -1))
             embedded = self.embedding_dropout(embedded, keys, blocks.numbers)
-        seen = windows(embedded, self.shape.window)
-        states, _ = self.lstm(seen.flatten(1, 2))
-        with torch.autocast(values.device.type, enabled=False):
-            last = self.norm(states[-1].to(values.dtype)).view(*blocks.scored.shape, -1)
+            states, _ = self.lstm(windows(embedded, self.shape.window).flatten(1, 2))
+            last = self.norm(states[-1]).view(*blocks.scored.shape, -1)
             found: Tensor = self.dropout(last, keys, blocks.numbers)
         return found

@@ -229,3 +229,15 @@ def test_gradient_in_bfloat16_is_within_a_hundredth(kind: str, parts: frozenset[
     step.network.double()
     step(shard(blocks), parts, RandomKeys(0, 0), cut=Cut(4, 1))
     assert distance(found, gradient(step.network, parts)) <= 1e-2
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "lstm"])
+def test_gradient_of_another_architecture_under_bfloat16_is_within_a_hundredth(architecture: str) -> None:
+    step, _ = make("pooled", dtype=torch.float32, hidden=32, features=20, window=10, architecture=architecture)
+    blocks = random_blocks(3, blocks=4, days=4, stocks=32, features=20, window=10, neighbours=4)
+    half = ExactStep(step.network, step.mix, step.rows, partial(torch.autocast, "cpu", torch.bfloat16), step.device)
+    half(shard(blocks), frozenset(), RandomKeys(0, 0), cut=Cut(2, 1))
+    found = gradient(step.network)
+    step.network.double()
+    step(shard(blocks), frozenset(), RandomKeys(0, 0), cut=Cut(4, 1))
+    assert distance(found, gradient(step.network)) <= 1e-2
