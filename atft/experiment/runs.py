@@ -35,6 +35,7 @@ class Run:
         panel: the panel that it was started on: a directory, or a URI.
         panel_sha256: hash of that panel's data.
         inputs: its features; None where the run does not tell.
+        baseline: which one it is a run of, where it is one.
     """
 
     path: Path
@@ -43,6 +44,7 @@ class Run:
     panel: Path
     panel_sha256: str
     inputs: Inputs | None = None
+    baseline: str | None = None
 
     @property
     def events(self) -> Path:
@@ -111,7 +113,7 @@ def create(
     except UseError:
         path.rmdir()
         raise
-    return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs)
+    return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs, baseline)
 
 
 def open_run(path: Path) -> Run:
@@ -124,7 +126,10 @@ def open_run(path: Path) -> Run:
         described: dict[str, Any] = json.loads((path / "config.json").read_text())
         tier = Tier.model_validate(described["tier"])
         inputs = Inputs.model_validate(described["inputs"]) if "inputs" in described else None
-        return Run(path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"], inputs)
+        return Run(
+            path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"], inputs,
+            described.get("baseline"),
+        )  # fmt: skip
     except (FileNotFoundError, NotADirectoryError):
         raise UseError(
             f"{path}: no run there (it has no config.json). Mend: name a directory that `atft train` made."

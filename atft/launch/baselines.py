@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,11 @@ class Job:
     command: list[str]
     quiet: bool
     tell: Tell
+
+    @cached_property
+    def simple(self) -> dict[str, result.Baseline]:
+        """The quick baselines that every result holds, the same in all of these runs."""
+        return simple_baselines(self.ground, self.ground.outcomes(self.ground.periods.test))
 
 
 def run_baselines(
@@ -172,10 +178,10 @@ def _fit(job: Job, name: str, resolved: Resolved, place: Place) -> None:
     started = time.monotonic()
     ground = replace(job.ground, tier=resolved.tier)
     rival = rivals.FITTED[name](ground)
-    simple = simple_baselines(ground, ground.outcomes(ground.periods.test))
+    seconds = time.monotonic() - started
     found = evaluated(
-        rival.scores, ground, summary=rival.summary, simple=simple, run=place.path.name,
-        runtime_seconds=time.monotonic() - started, **rivals.result_fields(rival),
+        rival.scores, ground, summary=rival.summary, simple=job.simple, run=place.path.name, runtime_seconds=seconds,
+        **rivals.result_fields(rival),
     )  # fmt: skip
     run = _opened(job, name, resolved, place)
     with place.kept(), EventLog(run.events) as events:

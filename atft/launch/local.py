@@ -202,6 +202,11 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     run = runs.open_run(place.path)
     if run.result.exists():
         return told(run)
+    if run.baseline:
+        raise UseError(
+            f"run {path}: is one of the baseline {run.baseline} that was not finished. "
+            f"Mend: the `atft baselines` that began it goes on with it: --only {run.baseline} --runs {path.parent}."
+        )
     done, phases = phases_done(run.path), len(run.tier.phases_to_run())
     if done < phases:
         raise UseError(

@@ -122,6 +122,7 @@ def test_a_network_that_was_stopped_goes_on(
     shutil.copytree(paths["mlp"], stopped)
     for name in ("result.json", "test_scores.npz"):
         (stopped / name).unlink()
+    refused(run("evaluate", stopped), "baseline mlp", "--only mlp")
     done = run("baselines", panel, "--tier", tier_file, "--runs", tmp_path, "--only", "mlp", "--json")
     assert done.code == 0, done
     found, before = (result.read(path / "result.json") for path in (stopped, paths["mlp"]))
