@@ -76,15 +76,26 @@ def build(source: Path, out: Path, as_json: bool, **options: Any) -> None:
 
 @cli.command()
 @click.argument("panel", type=click.Path(path_type=Path))
-@click.option("--tier", "tier_name", default="tier1", show_default=True, help="Tier whose label and split are used.")
+@click.option("--tier", "tier_name", default="tier1", show_default=True, help="Tier that is read against them.")
+@click.option("--only", help="Some of reversal,momentum,equal_weight,ridge,lightgbm,mlp,lstm; all without it.")
+@click.option("--seeds", help="Seeds of those that draw something, with commas; the tier's own without it.")
+@click.option(
+    "--runs",
+    "runs_root",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    help="Where runs lie.",
+)
 @SET
 @JSON
-def baselines(panel: Path, tier_name: str, assignments: tuple[str, ...], as_json: bool) -> None:
-    """What simple strategies reach on the test period of PANEL: reversal, ridge, equal weight."""
+def baselines(panel: Path, tier_name: str, assignments: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Make a run of each baseline on PANEL, under the label, split and training of a tier, and compare them."""
     from atft.experiment.tiers import parse_flags, resolve
-    from atft.launch.local import run_baselines
+    from atft.launch.baselines import run_baselines
 
-    report = run_baselines(resolve(tier_name, flags=parse_flags(assignments)).tier, panel)
+    resolved = resolve(tier_name, flags=parse_flags(assignments))
+    report = run_baselines(resolved, panel, quiet=as_json, command=["atft", *sys.argv[1:]], **options)
     _tell(as_json, report, report.pop("text"))
 
 
@@ -145,12 +156,16 @@ def train(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--protocol", type=click.Choice(["rsr"]), help="Show its figures under a published protocol instead.")
 @JSON
-def evaluate(run: Path, as_json: bool) -> None:
+def evaluate(run: Path, protocol: str | None, as_json: bool) -> None:
     """Evaluate a trained RUN on its test period, if that has not been done; show what came out."""
     from atft.launch.local import evaluate_run
+    from atft.launch.protocol import protocol_run
 
     report = evaluate_run(run, quiet=as_json)
+    if protocol:
+        report = protocol_run(run)
     _tell(as_json, report, report.pop("text"))
 
 

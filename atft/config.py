@@ -25,6 +25,7 @@ from atft.settings import Settings as Settings
 Part = Literal["variable_selection", "temporal", "adaptive_norm", "graph"]
 PARTS: tuple[Part, ...] = ("variable_selection", "temporal", "adaptive_norm", "graph")
 Mode = Literal["safe", "optimized"]
+Architecture = Literal["atft", "mlp", "lstm"]
 Precision = Literal["32", "bf16-mixed", "16-mixed"]
 
 
@@ -109,6 +110,8 @@ class Graph(Settings):
 class Model(Settings):
     """The network's shape."""
 
+    architecture: Architecture
+    """What is between features and heads: ``atft``, or a plain ``mlp`` or ``lstm`` to compare with."""
     hidden_size: Positive
     attention_heads: Positive
     graph_heads: Positive
@@ -123,7 +126,7 @@ class Model(Settings):
 
     @model_validator(mode="after")
     def _heads(self) -> Self:
-        for name in ("attention_heads", "graph_heads"):
+        for name in ("attention_heads", "graph_heads") if self.architecture == "atft" else ():
             if self.hidden_size % getattr(self, name):
                 raise ValueError(
                     f"hidden_size = {self.hidden_size} is not a multiple of {name} = {getattr(self, name)}"
@@ -289,6 +292,13 @@ class Tier(Settings):
             yield f"model.san_slices = {self.model.san_slices} exceeds window.days = {self.window.days}"
         if self.model.fan_frequencies > self.window.days // 2:
             yield f"model.fan_frequencies = {self.model.fan_frequencies} exceeds half of {self.window.days} window.days"
+        if self.model.architecture != "atft":
+            for name, phase in self.phases.items():
+                if phase.parts:
+                    yield (
+                        f"phases.{name}.parts = {list(phase.parts)}: only model.architecture = atft has parts; "
+                        f"mend: --set phases.{name}.parts=[] for an {self.model.architecture}"
+                    )
         if not any(phase.epochs for phase in self.phases.values()):
             yield "phases: no phase has an epoch"
 

@@ -11,8 +11,8 @@ import torch
 from atft.blocks import Blocks
 from atft.config import PARTS, Tier
 from atft.experiment.tiers import resolve
-from atft.model.network import Network
 from atft.model.random_keys import RandomKeys
+from atft.model.ranking import RankingNetwork
 from atft.train.collectives import Group
 from atft.train.partition import Cut
 from atft.train.setup import build_network, mix, row_settings
@@ -87,7 +87,7 @@ class Subject:
         return cls(step, blocks, RandomKeys(tier.seed, seed))
 
     @property
-    def network(self) -> Network:
+    def network(self) -> RankingNetwork:
         """The network."""
         return self.step.network
 

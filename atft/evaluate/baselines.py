@@ -139,6 +139,59 @@ def reversal(close: Floats, decision_days: Sequence[int] | npt.NDArray[np.int64]
     return scores
 
 
+MOMENTUM_DAYS = 252
+"""Trading days from the first close of a momentum to the decision: a year."""
+MOMENTUM_SKIPPED = 21
+"""Last trading days that a momentum leaves out, since they reverse: a month."""
+MOMENTUM_LEAST = 63
+"""A momentum of fewer days is none."""
+
+
+def momentum(
+    close: Floats,
+    decision_days: Sequence[int] | npt.NDArray[np.int64],
+    *,
+    lookback: int = MOMENTUM_DAYS,
+    skipped: int = MOMENTUM_SKIPPED,
+) -> Floats:
+    """The return of the past year without its last month: ``close[t − skipped] / close[t − lookback] − 1``.
+
+    Args:
+        close: ``[days, stocks]``, NaN where missing.
+        decision_days: ``[decisions]`` numbers of days.
+        lookback: days from the first close to the decision.
+        skipped: days from the last close to the decision.
+
+    Returns:
+        ``[decisions, stocks]``; NaN where one of the two closes or that of the decision day is missing.
+
+    Raises:
+        ValueError: ``skipped`` is not below ``lookback``, or a day has less history than ``lookback``.
+
+    Source: Jegadeesh and Titman (1993), in its usual form of 12 months without the last one.
+    """
+    days = np.asarray(decision_days, dtype=np.int64)
+    if not 0 <= skipped < lookback or (days < lookback).any():
+        raise ValueError(f"momentum of {lookback} days without the last {skipped}, on days from {days.min(initial=0)}")
+    scores: Floats = close[days - skipped] / close[days - lookback] - 1.0
+    return np.where(np.isfinite(close[days]), scores, np.nan)
+
+
+def momentum_lookback(first_decision: int) -> int:
+    """Days of the momentum that a period can have whose first decision is on day ``first_decision``: a year at most.
+
+    Raises:
+        UseError: fewer than ``MOMENTUM_LEAST``.
+    """
+    if first_decision < MOMENTUM_LEAST:
+        raise UseError(
+            f"momentum baseline: the first test decision is day {first_decision} of the panel, and a momentum needs at "
+            f"least {MOMENTUM_LEAST} days before it. Mend: a panel that begins earlier, a later split.test.first, or "
+            "leave it out of --only."
+        )
+    return min(MOMENTUM_DAYS, first_decision)
+
+
 def ridge(
     panel: PanelView,
     train: Labels,
@@ -160,20 +213,35 @@ def ridge(
     Returns:
         ``[decisions, stocks]`` scores, NaN where the stock has no row on the day; and the fit.
     """
-    count = panel.features(0, 1).shape[-1]
-    sums = NormalEquations(count)
+    fit = normal_equations(panel, train).solve(penalty)
+    return linear_scores(panel, decision_days, fit.coefficients[:, None])[0], fit
+
+
+def normal_equations(panel: PanelView, train: Labels) -> NormalEquations:
+    """The sums of :func:`ridge` over the training decisions, read day by day."""
+    sums = NormalEquations(panel.features(0, 1).shape[-1])
     for day, returns, valid in zip(train.days, train.returns, train.valid, strict=True):
         x = panel.features(int(day), int(day) + 1)[0][valid].astype(np.float64)
         missing = np.isnan(x)
         x[missing] = 0.0
         sums.add_day(x, returns[valid], int(missing.sum()))
-    fit = sums.solve(penalty)
-    scores = np.full((len(decision_days), panel.present.shape[1]), np.nan)
+    return sums
+
+
+def linear_scores(
+    panel: PanelView, decision_days: Sequence[int] | npt.NDArray[np.int64], coefficients: Floats
+) -> Floats:
+    """Scores by some linear rules, ``coefficients [inputs, rules]``, in one pass over the days.
+
+    Returns:
+        ``[rules, decisions, stocks]``, NaN where the stock has no row on the day; a missing input counts as 0.
+    """
+    scores = np.full((coefficients.shape[1], len(decision_days), panel.present.shape[1]), np.nan)
     for row, day in enumerate(decision_days):
         present = panel.present[day]
         x = panel.features(int(day), int(day) + 1)[0][present].astype(np.float64)
-        scores[row, present] = np.nan_to_num(x, nan=0.0) @ fit.coefficients
-    return scores, fit
+        scores[:, row, present] = (np.nan_to_num(x, nan=0.0) @ coefficients).T
+    return scores
 
 
 def published_inputs(close: Floats) -> Inputs:

@@ -270,6 +270,19 @@ class FoldOf(Model):
     folds: Annotated[int, Field(ge=1)]
 
 
+class BaselineRun(Model):
+    """What a run of a baseline is, where the run is none of a tier's own network."""
+
+    name: str
+    """Such as ``ridge`` or ``lstm``."""
+    rule: str
+    """How scores come about, in words or as a formula."""
+    settings: dict[str, str | int | Number] = {}
+    """Its own settings and counts."""
+    choices: tuple[dict[str, str | Maybe], ...] = ()
+    """What was tried on the validation period, each with its figure there; the best was taken."""
+
+
 class Result(Model):
     """The content of ``result.json``."""
 
@@ -298,6 +311,8 @@ class Result(Model):
     divergences: tuple[Divergence, ...] = ()
     test: Test
     baselines: Baselines
+    baseline: BaselineRun | None = None
+    """What the run is where it is a baseline's; null for a tier's own network."""
     planted: dict[str, Number] | None = None
     """Truth of a synthetic market, such as its best reachable IC; null for real data."""
     fold: FoldOf | None = None

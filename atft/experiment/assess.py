@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from atft.config import Tier
 from atft.data.labels import forward_returns, label_dates
@@ -21,8 +23,7 @@ from atft.evaluate.costs import Costs
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
 from atft.experiment.backtests import Setting, backtests, default_executions, default_strategies
-from atft.experiment.score_table import TEST_SCORES, Scored, as_table, origin
-from atft.experiment.score_table import write as write_scores
+from atft.experiment.score_table import Scored, as_table, origin
 from atft.objective.rows import TERMS
 from atft.schemes import fold_told
 from atft.train.loop import Trainer
@@ -69,9 +70,53 @@ class Outcomes:
         return baselines.Labels(self.days, self.returns, self.scorable & np.isfinite(self.returns))
 
 
+@dataclass(frozen=True)
+class Ground:
+    """What an evaluation stands on.
+
+    Attributes:
+        panel: the data.
+        scorable: ``[days, stocks]`` bool, known at the decision.
+        periods: decision days of the three periods.
+        tier: label, cost and the rest of the settings.
+    """
+
+    panel: Panel
+    scorable: Bools
+    periods: Periods
+    tier: Tier
+
+    @classmethod
+    def of(cls, setup: Setup) -> Ground:
+        """The ground that a tier was trained on."""
+        return cls(setup.panel, setup.gatherer.scorable, setup.periods, setup.tier)
+
+    def outcomes(self, days: npt.NDArray[np.int64]) -> Outcomes:
+        """The outcomes of decisions on ``days``."""
+        return Outcomes.of(self.panel, self.scorable, self.tier, days)
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """A run's look at its test period.
+
+    Attributes:
+        result: as ``result.json`` tells it.
+        scores: of the test decisions, kept so that no later statistic needs a second look.
+    """
+
+    result: result.Result
+    scores: pa.Table
+
+
 def assess(
-    trainer: Trainer, run: str, *, seconds: float, progress: Callable[[int, int], None] | None = None
-) -> result.Result | None:
+    trainer: Trainer,
+    run: str,
+    *,
+    seconds: float,
+    progress: Callable[[int, int], None] | None = None,
+    baseline: result.BaselineRun | None = None,
+) -> Assessed | None:
     """Evaluate the last phase's best weights on the test period, beside the baselines; collective.
 
     Args:
@@ -79,64 +124,78 @@ def assess(
         run: name of the run.
         seconds: run time so far.
         progress: called with days done and in all.
+        baseline: which baseline it is a run of, where it is one.
 
     Returns:
-        The result on the leading worker, None on the others.
+        The result and the scores on the leading worker, None on the others.
     """
     setup, state = trainer.setup, trainer.progress
-    tier, panel = setup.tier, setup.panel
+    tier = setup.tier
     trainer.load_best()
     parts = frozenset(list(trainer.phases.values())[-1].parts)
-    test = Outcomes.of(panel, setup.gatherer.scorable, tier, setup.periods.test)
     # A day at a time, as `atft predict` does it: the same bits, which a later panel's further days do not move.
     scores = predict(
-        setup.network, setup.gatherer, test.days, parts, device=setup.device,
+        setup.network, setup.gatherer, setup.periods.test, parts, device=setup.device,
         precision_context=setup.precision.autocast, progress=progress, group=setup.group, days_at_once=1,
     )  # fmt: skip
     sampled_ic = _sampled_ic(setup, parts)
     if not setup.group.leads:
         return None
-    keep_test_scores(trainer, test, scores)
-    summary = summarised(scores, test, tier)
-    return result.Result(
-        run=run,
-        tier=tier.name,
-        seed=tier.seed,
-        config_sha256=tier.sha256(),
-        data_sha256=panel.sha256,
+    return evaluated(
+        scores, Ground.of(setup), run=run, sampled_ic=sampled_ic, weights=trainer.best_file,
         parameters=setup.parameters,
         effective_batch=result.EffectiveBatch(
             days=tier.batch.days, stocks_per_day=tier.batch.stocks_per_day, samples=state.samples / max(1, state.step)
         ),
-        world_size=setup.group.world_size,
-        micro_batches=-(-setup.shards[0] // state.micro_batch_blocks),
-        precision=setup.precision.name,
-        sharpe_kind=tier.objective.sharpe_kind,
-        validation_metric=tier.validation_metric,
-        steps=state.step,
-        samples=state.samples,
-        phases=_phases(trainer),
+        world_size=setup.group.world_size, micro_batches=-(-setup.shards[0] // state.micro_batch_blocks),
+        precision=setup.precision.name, steps=state.step, samples=state.samples, phases=_phases(trainer),
         batch_sharpe=_batch_sharpe(trainer),
         divergences=tuple(result.Divergence(**each.model_dump()) for each in state.divergences),
+        runtime_seconds=seconds, baseline=baseline,
+    )  # fmt: skip
+
+
+def evaluated(
+    scores: Floats,
+    ground: Ground,
+    *,
+    sampled_ic: float = float("nan"),
+    weights: Path | None = None,
+    summary: TestSummary | None = None,
+    simple: dict[str, result.Baseline] | None = None,
+    **made: Any,
+) -> Assessed:
+    """The one place where a run's scores meet the outcomes of its test period, whatever made them.
+
+    Args:
+        scores: ``[test decisions, stocks]``, NaN where not scored.
+        ground: data, periods and settings.
+        sampled_ic: mean information coefficient on stock samples; NaN where not measured.
+        weights: file of the network's weights, where a network made the scores.
+        summary: statistics of positions that do not follow from scores; those of the scores where not given.
+        simple: what :func:`simple_baselines` gives, where it is known already.
+        made: fields of the result that say how the scores came about.
+    """
+    panel, tier = ground.panel, ground.tier
+    test = ground.outcomes(ground.periods.test)
+    simple = simple if simple is not None else simple_baselines(ground, test)
+    shuffled = summarise_shuffled(
+        scores, test.returns, test.valid(scores), cost_bps=tier.label.cost_bps, seed=SHUFFLE_SEED, repeats=SHUFFLES,
+        horizon=tier.label.horizon,
+    )  # fmt: skip
+    found = result.Result(
+        tier=tier.name, seed=tier.seed, config_sha256=tier.sha256(), data_sha256=panel.sha256,
+        sharpe_kind=tier.objective.sharpe_kind, validation_metric=tier.validation_metric,
         test=result_parts.model_part(
-            summary,
-            test.dates,
+            summary or summarised(scores, test, tier), test.dates,
             missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
             sampled_ic=sampled_ic,
             strategies=strategies(panel, tier, test, scores),
         ),
-        baselines=all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores),
-        planted=planted(panel.path),
-        fold=_fold(tier),
-        runtime_seconds=seconds,
-    )
-
-
-def keep_test_scores(trainer: Trainer, test: Outcomes, scores: Floats) -> None:
-    """Write the scores of the test period beside the result, so that other strategies can be made of them later."""
-    setup, weights = trainer.setup, trainer.best_file
-    told = origin(weights.parents[1], setup.tier, setup.panel, weights)
-    write_scores(as_table(setup.panel, test.days, scores, told), weights.parents[1] / TEST_SCORES)
+        baselines=result.Baselines(**simple, shuffled=result_parts.shuffled_part(shuffled, test.dates)),
+        planted=planted(panel.path), fold=_fold(tier), **made,
+    )  # fmt: skip
+    return Assessed(found, as_table(panel, test.days, scores, origin(made["run"], tier, panel, weights)))
 
 
 def strategies(panel: Panel, tier: Tier, test: Outcomes, scores: Floats) -> list[Backtest]:
@@ -157,31 +216,22 @@ def summarised(scores: Floats, outcomes: Outcomes, tier: Tier) -> TestSummary:
     )
 
 
-def all_baselines(
-    panel: Panel, scorable: Bools, periods: Periods, tier: Tier, test: Outcomes, scores: Floats
-) -> result.Baselines:
-    """Every baseline on the same days and stocks; the shuffled one permutes ``scores``."""
-    simple = simple_baselines(panel, scorable, periods, tier, test)
-    shuffled = summarise_shuffled(
-        scores, test.returns, test.valid(scores), cost_bps=tier.label.cost_bps, seed=SHUFFLE_SEED, repeats=SHUFFLES,
-        horizon=tier.label.horizon,
-    )  # fmt: skip
-    return result.Baselines(**simple, shuffled=result_parts.shuffled_part(shuffled, test.dates))
-
-
-def simple_baselines(
-    panel: Panel, scorable: Bools, periods: Periods, tier: Tier, test: Outcomes
-) -> dict[str, result.Baseline]:
-    """The baselines that need no model: reversal, ridge, equal weight."""
-    train = Outcomes.of(panel, scorable, tier, periods.train)
-    reversal = summarised(baselines.reversal(panel.close, test.days), test, tier)
-    ridge_scores, fit = baselines.ridge(panel, train.labels(), test.days)
-    equal = summarise_equal_weight(
-        test.returns,
-        test.scorable & np.isfinite(test.returns),
+def market(outcomes: Outcomes, tier: Tier) -> TestSummary:
+    """Statistics of holding every stock that can be scored, in equal parts."""
+    return summarise_equal_weight(
+        outcomes.returns,
+        outcomes.scorable & np.isfinite(outcomes.returns),
         cost_bps=tier.label.cost_bps,
         horizon=tier.label.horizon,
     )
+
+
+def simple_baselines(ground: Ground, test: Outcomes) -> dict[str, result.Baseline]:
+    """The baselines that need no model: reversal, ridge with the published penalty, equal weight."""
+    panel, tier = ground.panel, ground.tier
+    train = ground.outcomes(ground.periods.train)
+    reversal = summarised(baselines.reversal(panel.close, test.days), test, tier)
+    ridge_scores, fit = baselines.ridge(panel, train.labels(), test.days)
     return {
         "reversal": result_parts.baseline_part(reversal, test.dates),
         "ridge": result_parts.baseline_part(
@@ -191,7 +241,7 @@ def simple_baselines(
             training_rows=fit.rows,
             filled_share=fit.filled_share,
         ),
-        "equal_weight": result_parts.baseline_part(equal, test.dates),
+        "equal_weight": result_parts.baseline_part(market(test, tier), test.dates),
     }
 
 

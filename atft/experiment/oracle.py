@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from atft.blocks import Blocks
-from atft.model.network import Network
 from atft.model.random_keys import RandomKeys
+from atft.model.ranking import RankingNetwork
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Day:
 
 
 def loss_in_one_piece(
-    network: Network, blocks: Blocks, parts: frozenset[str], keys: RandomKeys | None, *, kind: str,
+    network: RankingNetwork, blocks: Blocks, parts: frozenset[str], keys: RandomKeys | None, *, kind: str,
     weights: Mapping[str, float], temperature: float, cost: float, levels: Sequence[float],
 ) -> Tensor:  # fmt: skip
     """The loss, all blocks in one forward pass, all statistics of all of them together.

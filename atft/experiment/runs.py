@@ -36,6 +36,7 @@ class Run:
         panel: the panel that it was started on: a directory, or a URI.
         panel_sha256: hash of that panel's data.
         inputs: its features; None where the run does not tell.
+        baseline: which one it is a run of, where it is one.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Run:
     panel: Path
     panel_sha256: str
     inputs: Inputs | None = None
+    baseline: str | None = None
 
     @property
     def events(self) -> Path:
@@ -81,7 +83,9 @@ def check_new(path: Path) -> None:
         )
 
 
-def create(path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str]) -> Run:
+def create(
+    path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str], *, baseline: str | None = None
+) -> Run:
     """Make the directory of a new run.
 
     Args:
@@ -90,6 +94,7 @@ def create(path: Path, resolved: Resolved, panel: Path, manifest: Manifest, comm
         panel: the panel's absolute directory, or its URI.
         manifest: what it says about itself.
         command: what the user typed.
+        baseline: which one it is a run of, where it is one.
 
     Raises:
         UseError: the directory cannot be made or written; nothing is left behind.
@@ -110,13 +115,13 @@ def create(path: Path, resolved: Resolved, panel: Path, manifest: Manifest, comm
         "versions": {"atft": __version__, "python": sys.version.split()[0]}
         | {each: version(each) for each in PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
-    }
+    } | ({"baseline": baseline} if baseline else {})
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:
         path.rmdir()
         raise
-    return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs)
+    return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs, baseline)
 
 
 def open_run(path: Path) -> Run:
@@ -129,7 +134,10 @@ def open_run(path: Path) -> Run:
         described: dict[str, Any] = json.loads((path / "config.json").read_text())
         tier = Tier.model_validate(described["tier"])
         inputs = Inputs.model_validate(described["inputs"]) if "inputs" in described else None
-        return Run(path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"], inputs)
+        return Run(
+            path, tier, described["provenance"], Path(described["panel"]), described["panel_sha256"], inputs,
+            described.get("baseline"),
+        )  # fmt: skip
     except (FileNotFoundError, NotADirectoryError):
         raise UseError(
             f"{path}: no run there (it has no config.json). Mend: name a directory that `atft train` made."

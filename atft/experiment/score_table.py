@@ -16,7 +16,6 @@ from atft.config import Tier
 from atft.data.manifest import sha256_of
 from atft.data.panel import Panel
 from atft.errors import UseError
-from atft.experiment.runs import Run
 from atft.train.checkpoint import write_atomically
 
 TEST_SCORES = "test-scores.parquet"
@@ -60,24 +59,25 @@ def as_table(panel: Panel, days: NDArray[np.int64], scores: NDArray[np.float64],
     return pa.table(columns).replace_schema_metadata(told)
 
 
-def origin(run: Path, tier: Tier, panel: Panel, weights: Path) -> dict[str, str]:
+def origin(run: str, tier: Tier, panel: Panel, weights: Path | None) -> dict[str, str]:
     """Where scores came from, as metadata of their file.
 
     Args:
-        run: the run's directory.
+        run: name of the run.
         tier: its settings.
         panel: that was scored.
-        weights: file of the weights, inside ``run``.
+        weights: file of the weights in the run's directory of checkpoints; None where no network made the scores.
     """
-    return {
-        "run": run.resolve().name,
+    told = {
+        "run": run,
         "tier": tier.name,
         "config_sha256": tier.sha256(),
         "data_sha256": panel.sha256,
-        "weights": weights.relative_to(run).as_posix(),
-        "weights_sha256": sha256_of(weights),
         "atft_version": __version__,
     }
+    if weights is not None:
+        told |= {"weights": f"{weights.parent.name}/{weights.name}", "weights_sha256": sha256_of(weights)}
+    return told
 
 
 def write(table: Any, target: Path) -> None:
@@ -95,17 +95,17 @@ def write(table: Any, target: Path) -> None:
         ) from error
 
 
-def read_test_scores(run: Run, panel: Panel) -> Scored:
+def read_test_scores(run: Path, panel: Panel) -> Scored:
     """The scores of a run's test period, as it was evaluated.
 
     Raises:
         UseError: the run has no such file, it is no table of scores, or it is of another panel.
     """
-    path = run.path / TEST_SCORES
+    path = run / TEST_SCORES
     if not path.exists():
         raise UseError(
-            f"run {run.path}: has no {TEST_SCORES}; it is not evaluated yet, or was by an atft that kept no scores. "
-            f"Mend: atft predict {run.path} --period test --out {path}."
+            f"run {run}: has no {TEST_SCORES}; it is not evaluated yet, or was by an atft that kept no scores. "
+            f"Mend: atft predict {run} --period test --out {path}."
         )
     try:
         table = pa.parquet.read_table(path, columns=list(COLUMNS))
@@ -115,12 +115,12 @@ def read_test_scores(run: Run, panel: Panel) -> Scored:
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UseError(
-            f"{path}: holds no scores: {reason}. Mend: atft predict {run.path} --period test --out {path} --overwrite."
+            f"{path}: holds no scores: {reason}. Mend: atft predict {run} --period test --out {path} --overwrite."
         ) from None
     if told.get("data_sha256") != panel.sha256:
         raise UseError(
             f"{path}: scores of a panel with data of hash {told.get('data_sha256', 'unknown')[:12]}, while "
-            f"{panel.path} has {panel.sha256[:12]}. Mend: that panel, or atft predict {run.path} --period test "
+            f"{panel.path} has {panel.sha256[:12]}. Mend: that panel, or atft predict {run} --period test "
             f"--out {path} --overwrite to score this one."
         )
     return _placed(table, panel, path)

@@ -20,8 +20,8 @@ from atft.errors import RunError, UseError
 from atft.experiment.oracle import loss_in_one_piece
 from atft.experiment.peak import peak_bytes
 from atft.experiment.verify import Course, Dtype, Leg, Measured, Naive, Partition, Run, sampling_deviation
-from atft.model.network import Network
 from atft.model.random_keys import RandomKeys
+from atft.model.ranking import RankingNetwork
 from atft.observe.events import FILE_NAME, EventLog
 from atft.train import checkpoint
 from atft.train.collectives import Group
@@ -278,13 +278,13 @@ class Bench:
         torch.autograd.backward(loss)
         return Once(float(loss.detach()), self._gradient(network))
 
-    def _network64(self) -> Network:
+    def _network64(self) -> RankingNetwork:
         """The network with its initial weights, in float64."""
         setup = self._setup
         network = build_network(setup.tier, features=len(setup.panel.feature_names))
         return network.to(setup.device, torch.float64).train()
 
-    def _gradient(self, network: Network) -> Tensor:
+    def _gradient(self, network: RankingNetwork) -> Tensor:
         gradients = [parameter.grad for parameter in network.parameters_of(self._parts)]
         return torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]).cpu()
 
@@ -365,7 +365,7 @@ def train_legs(group: Group, job: Job, legs: Sequence[Leg]) -> list[tuple[str, i
 
 
 @torch.no_grad()
-def _nudge(network: Network) -> None:
+def _nudge(network: RankingNetwork) -> None:
     """Move every weight up to the next number that there is: by one rounding."""
     for parameter in network.parameters():
         parameter.copy_(torch.nextafter(parameter, torch.full_like(parameter, torch.inf)))

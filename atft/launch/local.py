@@ -15,14 +15,12 @@ from typing import Any
 
 from atft.config import Tier
 from atft.data.build import build
-from atft.data.gather import scorable_days
 from atft.data.panel import Panel
 from atft.data.roles import Roles
-from atft.data.splits import periods_of
 from atft.data.synth import SynthOptions, make_market, write_market
 from atft.errors import UseError
+from atft.evaluate.result import BaselineRun
 from atft.experiment import runs
-from atft.experiment.assess import Outcomes, simple_baselines
 from atft.experiment.runs import Run
 from atft.experiment.tiers import Resolved, resolve
 from atft.launch import places, texts
@@ -79,17 +77,6 @@ def build_panel(
         "sha256": panel.sha256, "seconds": time.monotonic() - started,
     }  # fmt: skip
     return report | {"text": texts.of_panel(report)}
-
-
-def run_baselines(tier: Tier, panel_path: Path) -> dict[str, Any]:
-    """The baselines that need no model, on the tier's test period."""
-    panel = places.open_panel(panel_path)
-    periods = periods_of(tier, panel)
-    scorable = scorable_days(panel.present, tier.window)
-    test = Outcomes.of(panel, scorable, tier, periods.test)
-    found = simple_baselines(panel, scorable, periods, tier, test)
-    plain = {name: each.model_dump(mode="json", exclude={"series"}) for name, each in found.items()}
-    return {"panel": str(panel_path), "baselines": plain, "text": texts.of_baselines(found, test.dates)}
 
 
 def train_run(
@@ -154,15 +141,28 @@ def train_run(
             if ray_train:
                 ray_train.fit(run, place, wanted, screen)
             else:
-                _fit_here(run, place, setup, screen)
+                fit_here(run, place, setup, screen, resume=has_checkpoint(run.path))
     return told(run)
 
 
-def _fit_here(run: Run, place: Place, setup: Setup, screen: Screen) -> None:
-    resume = has_checkpoint(run.path)
+def fit_here(
+    run: Run, place: Place, setup: Setup, screen: Screen, *, resume: bool, baseline: BaselineRun | None = None
+) -> None:
+    """Train a run in this process, evaluate it, write result and report.
+
+    Args:
+        run: the run.
+        place: where it lies.
+        setup: its tier made ready.
+        screen: shows what happens.
+        resume: go on from its last checkpoint.
+        baseline: which baseline it is a run of, where it is one.
+    """
     with place.kept() as published, EventLog(run.events) as events, asked_to_stop() as wishes:
         events.subscribe(screen)
-        carried_out(run, setup, events, resume=resume, wishes=lambda: wishes, published=published)
+        carried_out(
+            run, setup, events, resume=resume, wishes=lambda: wishes, published=published, baseline=baseline
+        )  # fmt: skip
 
 
 def _ray_train() -> ModuleType:
@@ -214,6 +214,11 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     run = runs.open_run(place.path)
     if run.result.exists():
         return told(run)
+    if run.baseline:
+        raise UseError(
+            f"run {path}: is one of the baseline {run.baseline} that was not finished. "
+            f"Mend: the `atft baselines` that began it goes on with it: --only {run.baseline} --runs {path.parent}."
+        )
     done, phases = phases_done(run.path), len(run.tier.phases_to_run())
     if done < phases:
         raise UseError(

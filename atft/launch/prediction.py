@@ -177,7 +177,7 @@ def predict_run(
     check_features(trained.run, panel)
     days = wanted.days(trained.run.tier, panel)
     _check_workers(workers, len(days))
-    told = score_table.origin(trained.run.path, trained.run.tier, panel, trained.weights)
+    told = score_table.origin(trained.run.path.resolve().name, trained.run.tier, panel, trained.weights)
     table = score_table.as_table(panel, days, _scores(trained, panel, days, workers, quiet), told)
     score_table.write(table, target)
     if out is None and is_remote(path):

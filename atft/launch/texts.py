@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ValidationError
 
 from atft.errors import UseError
-from atft.evaluate.result import Baseline, Result, Statistics
+from atft.evaluate.result import Result, Statistics, Test
+from atft.evaluate.summary import TRADING_DAYS
+from atft.experiment.runs import Run
 from atft.report.verdict import verdict
 
 M = TypeVar("M", bound=BaseModel)
@@ -54,15 +55,66 @@ def of_panel(report: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def of_baselines(found: Mapping[str, Baseline], dates: npt.NDArray[np.datetime64]) -> str:
+def baseline_row(name: str, found: Sequence[tuple[Run, Result]]) -> dict[str, Any]:
+    """The figures of a baseline's runs, one for each seed: means over the seeds, and their spread where there are some.
+
+    Intervals, Sharpe ratios and errors are of a year; of several seeds, the error is the mean of theirs.
+    """
+    tests = [each.test for _, each in found]
+    year = TRADING_DAYS**0.5
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    def spread(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return statistics.stdev(known) if len(known) > 1 else None
+
+    errors = [None if each.sharpe_standard_error is None else each.sharpe_standard_error * year for each in tests]
+    first = found[0][1]
+    return {
+        "name": name,
+        "runs": [str(run.path) for run, _ in found],
+        "seeds": [each.seed for _, each in found],
+        "ic": mean([each.ic for each in tests]),
+        "ic_spread": spread([each.ic for each in tests]),
+        "rank_ic": mean([each.rank_ic for each in tests]),
+        "sharpe_annual": mean([each.sharpe_annual for each in tests]),
+        "sharpe_annual_error": mean(errors),
+        "sharpe_annual_spread": spread([each.sharpe_annual for each in tests]),
+        "sharpe_net_annual": mean([each.sharpe_net_annual for each in tests]),
+        "turnover": mean([each.turnover for each in tests]),
+        "parameters": first.parameters,
+        "seconds": mean([each.runtime_seconds for _, each in found]),
+        "settings": dict(first.baseline.settings) if first.baseline else {},
+    }
+
+
+def of_baselines(rows: Mapping[str, Mapping[str, Any]], test: Test) -> str:
     """The baselines' figures in columns."""
-    return "\n".join([f"test period {dates[0]}..{dates[-1]}, {len(dates)} label days", *_table(found)])
+    lines = [
+        f"test period {test.first_date}..{test.last_date}, {test.days} label days",
+        f"{'':14} {'IC':>8} {'± seeds':>8} {'rank IC':>8} {'Sharpe/year':>12} {'± error':>8} {'± seeds':>8} {'net':>7} "
+        f"{'turnover':>9} {'parameters':>11} {'seconds':>8}",
+    ]
+    for name, row in rows.items():
+        lines.append(
+            f"{name.replace('_', ' '):14} {_text(row['ic'], 4):>8} {_text(row['ic_spread'], 4):>8} "
+            f"{_text(row['rank_ic'], 4):>8} {_text(row['sharpe_annual'], 2):>12} "
+            f"{_text(row['sharpe_annual_error'], 2):>8} {_text(row['sharpe_annual_spread'], 2):>8} "
+            f"{_text(row['sharpe_net_annual'], 2):>7} {_text(row['turnover'], 2):>9} {row['parameters']:>11,} "
+            f"{row['seconds']:>8.1f}"
+        )
+    lines.append("error: standard error over the test days. seeds: standard deviation over the runs' seeds.")
+    lines += [f"{name.replace('_', ' ')}: {path}" for name, row in rows.items() for path in row["runs"]]
+    return "\n".join(lines)
 
 
 def of_result(found: Result, places: Mapping[str, str]) -> str:
     """The verdict, the figures and where to find the rest."""
     rows = {
-        f"model ({found.tier})": found.test,
+        f"{found.baseline.name if found.baseline else 'model'} ({found.tier})": found.test,
         **{name: getattr(found.baselines, name) for name in type(found.baselines).model_fields},
     }
     verdicts = [

@@ -30,6 +30,7 @@ def carried_out(
     resume: bool,
     wishes: Callable[[], Wishes] = Wishes,
     published: Callable[[str], object] = lambda name: None,
+    baseline: result.BaselineRun | None = None,
 ) -> None:
     """Train a run to its end, evaluate it, write result and report; called by every worker of ``setup.group``.
 
@@ -40,6 +41,7 @@ def carried_out(
         resume: go on from the last checkpoint.
         wishes: looked at before each step.
         published: called with the names of files, relative to the run's directory, that are complete.
+        baseline: which baseline it is a run of, where it is one.
 
     Raises:
         UseError, RunError: as :meth:`Trainer.resume` and :meth:`Trainer.run` raise them.
@@ -53,20 +55,25 @@ def carried_out(
         if resume:
             _tell_resumed(events, trainer)
         trainer.run()
-        finish(run, trainer, events, started)
+        finish(run, trainer, events, started, baseline)
 
 
-def finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> None:
+def finish(
+    run: Run, trainer: Trainer, events: EventLog, started: float, baseline: result.BaselineRun | None = None
+) -> None:
     """Evaluate a trained run and write result and report; called by every worker."""
+    from atft.experiment import score_table
     from atft.experiment.assess import assess  # loaded now: no worker waits for them before its first step
     from atft.report.html import write_report
 
     events.write("evaluation_started", days=len(trainer.setup.periods.test))
-    found = assess(trainer, run.path.name, seconds=time.monotonic() - started)
+    found = assess(trainer, run.path.name, seconds=time.monotonic() - started, baseline=baseline)
     if found is None:
         return
-    result.write(run.result, found)
-    events.write("evaluation_finished", sharpe_annual=found.test.sharpe_annual, ic=found.test.ic)
+    score_table.write(found.scores, run.path / score_table.TEST_SCORES)
+    result.write(run.result, found.result)
+    test = found.result.test
+    events.write("evaluation_finished", sharpe_annual=test.sharpe_annual, ic=test.ic)
     report = write_report(run.path)
     events.write("run_finished", result=str(run.result), report=str(report), seconds=time.monotonic() - started)
 

@@ -22,8 +22,7 @@ class Temporal(nn.Module):
         self.after_lstm = GatedResidual(hidden_size, dropout, "temporal.lstm")
         self.attention = LastDayAttention(hidden_size, heads)
         self.after_attention = GatedResidual(hidden_size, dropout, "temporal.attention")
-        for name, parameter in self.lstm.named_parameters():
-            _initialise(name, parameter.data, hidden_size)
+        initialise(self.lstm)
 
     def forward(self, windows: Tensor, present: Tensor, keys: RandomKeys | None, numbers: Tensor) -> Tensor:
         """Summarise each window as seen from its last day.
@@ -83,14 +82,16 @@ class LastDayAttention(nn.Module):
         return found + self.value.bias
 
 
-def _initialise(name: str, parameter: Tensor, hidden_size: int) -> None:
-    if name.startswith("weight_hh"):
-        for gate in parameter.chunk(4):
-            nn.init.orthogonal_(gate)
-    elif name.startswith("weight_ih"):
-        for gate in parameter.chunk(4):
-            nn.init.xavier_uniform_(gate)
-    else:
-        parameter.zero_()
-        if name.startswith("bias_ih"):
-            parameter[hidden_size : 2 * hidden_size] = 1.0
+def initialise(lstm: nn.LSTM) -> None:
+    """Orthogonal recurrent maps, Xavier input maps, forget bias 1, other biases 0."""
+    for name, parameter in lstm.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in parameter.data.chunk(4):
+                nn.init.orthogonal_(gate)
+        elif name.startswith("weight_ih"):
+            for gate in parameter.data.chunk(4):
+                nn.init.xavier_uniform_(gate)
+        else:
+            parameter.data.zero_()
+            if name.startswith("bias_ih"):
+                parameter.data[lstm.hidden_size : 2 * lstm.hidden_size] = 1.0

@@ -87,7 +87,7 @@ def _page(run: Material) -> dict[str, Any]:
         "warnings": run.texts("warning"),
         "divergences": run.texts("divergence") if not run.result else (),
         "tiles": tables.tiles(test),
-        "comparison": tables.comparison(run.result),
+        "comparison": tables.comparison(run.result, run.beside),
         "strategies": tables.strategies(test),
         "interval_method": test.get("sharpe_method") or "",
         "phases": tables.phases(run.phases),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from atft.errors import UseError
 from atft.observe import events as event_log
 from atft.observe.events import Event
+from atft.report.beside import beside
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,7 +51,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything the report is made from; ``gaps`` says in words what was not there."""
+    """What the report is made from; ``gaps`` says in words what was not there, ``beside`` holds rivals' figures."""
 
     path: Path
     tier: Mapping[str, Any] = field(default_factory=dict)
@@ -60,6 +61,7 @@ class Material:
     steps: Sequence[Event] = ()
     phases: Sequence[Phase] = ()
     gaps: Sequence[str] = ()
+    beside: Sequence[tuple[str, Mapping[str, Any]]] = ()
 
     def last(self, kind: str) -> Event:
         """The last event of a kind; empty where there is none."""
@@ -105,6 +107,7 @@ def load(run_dir: Path) -> Material:
         steps=event_log.latest(events, "step", ("step",)),
         phases=_phases(events, result),
         gaps=gaps,
+        beside=beside(run_dir, _mapping(config.get("tier")), result),
     )
 
 

@@ -82,8 +82,8 @@ def tiles(test: Mapping[str, Any]) -> list[Tile]:
     ]
 
 
-def comparison(result: Mapping[str, Any]) -> list[Row]:
-    """The model and its baselines on the test period, a row each."""
+def comparison(result: Mapping[str, Any], beside: Sequence[tuple[str, Mapping[str, Any]]] = ()) -> list[Row]:
+    """The model and its baselines on the test period, a row each, and the baselines' own runs where some lie beside."""
     held = {"model": result.get("test"), **(result.get("baselines") or {})}
     rows = []
     for name in ROWS:
@@ -92,24 +92,9 @@ def comparison(result: Mapping[str, Any]) -> list[Row]:
             continue
         if name == "shuffled":  # its other figures are those of a single shuffle
             figures = {key: figures.get(key) for key in ("sharpe_annual", "sharpe_annual_ci95", "ic")}
-        drawdown = number_of(figures, "max_drawdown")
-        rows.append(
-            {
-                "key": name,
-                "role": LINES[name].role,
-                "name": LINES[name].name,
-                "cells": [
-                    show(number_of(figures, "sharpe_annual")),
-                    span(interval_of(figures)),
-                    show(number_of(figures, "sharpe_net_annual")),
-                    show(number_of(figures, "ic"), 4),
-                    show(number_of(figures, "icir"), 3),
-                    show(number_of(figures, "rank_ic"), 4),
-                    show(number_of(figures, "turnover")),
-                    percent(drawdown and -drawdown),
-                ],
-            }
-        )
+        rows.append({"key": name, "role": LINES[name].role, "name": LINES[name].name, "cells": _figures(figures)})
+    if rows:
+        rows += [{"key": "beside", "role": "second", "name": name, "cells": _figures(each)} for name, each in beside]
     return rows
 
 
@@ -138,6 +123,21 @@ def strategies(test: Mapping[str, Any]) -> list[Row]:
             }
         )
     return rows
+
+
+def _figures(figures: Mapping[str, Any]) -> list[str]:
+    """The cells of one row of the comparison."""
+    drawdown = number_of(figures, "max_drawdown")
+    return [
+        show(number_of(figures, "sharpe_annual")),
+        span(interval_of(figures)),
+        show(number_of(figures, "sharpe_net_annual")),
+        show(number_of(figures, "ic"), 4),
+        show(number_of(figures, "icir"), 3),
+        show(number_of(figures, "rank_ic"), 4),
+        show(number_of(figures, "turnover")),
+        percent(drawdown and -drawdown),
+    ]
 
 
 def phases(held: Sequence[Phase]) -> list[Row]:

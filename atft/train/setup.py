@@ -19,7 +19,8 @@ from atft.data.panel import Panel
 from atft.data.sampler import BlockSampler, sufficient_cells, surely_held
 from atft.data.splits import Periods, periods_of
 from atft.errors import UseError
-from atft.model.network import Network, NetworkShape
+from atft.model.architectures import ARCHITECTURES
+from atft.model.ranking import NetworkShape, RankingNetwork
 from atft.objective.mix import LEAST_DAYS, Mix
 from atft.objective.rows import RowSettings
 from atft.train import precision
@@ -46,7 +47,7 @@ class Scoring:
     panel: Panel
     graph: TrailingGraph
     gatherer: Gatherer
-    network: Network
+    network: RankingNetwork
     precision: precision.InEffect
     device: torch.device
 
@@ -244,17 +245,17 @@ def use_machine(runtime: config.Runtime, local_size: int = 1) -> None:
         keep_pages()
 
 
-def build_network(tier: Tier, *, features: int) -> Network:
-    """The tier's network with initial weights from its seed, whatever was drawn before."""
+def build_network(tier: Tier, *, features: int) -> RankingNetwork:
+    """The network of the tier's architecture with initial weights from its seed, whatever was drawn before."""
     shape = NetworkShape(
         features=features,
         window=tier.window.days,
         horizons=len(tier.label.quantile_horizons),
-        **tier.model.model_dump(),
+        **tier.model.model_dump(exclude={"architecture"}),
     )
     with torch.random.fork_rng():
         torch.manual_seed(tier.seed)
-        return Network(shape)
+        return ARCHITECTURES[tier.model.architecture](shape)
 
 
 def mix(objective: config.Objective) -> Mix:

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from atft.blocks import Blocks
-from atft.model.network import Network
 from atft.model.random_keys import RandomKeys
+from atft.model.ranking import RankingNetwork
 from atft.objective.mix import Mix
 from atft.objective.rows import TERMS, RowSettings, day_rows
 from atft.train.collectives import Group
@@ -101,7 +101,7 @@ class ExactStep:
         group: the workers that compute the effective batch together.
     """
 
-    network: Network
+    network: RankingNetwork
     mix: Mix
     rows: RowSettings
     autocast: Callable[[], AbstractContextManager[object]]

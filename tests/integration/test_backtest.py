@@ -61,7 +61,7 @@ def test_figures_are_those_of_keeping_books_of_shares_and_cash(copy: Path, tiny:
     opened = Panel.open(open_run(copy).panel)
     assert opened.open_price is not None
     assert opened.volume is not None
-    scored = read_test_scores(open_run(copy), opened)
+    scored = read_test_scores(copy, opened)
     days, targets = scored.days[: found["days"]], positions(scored.scores, np.isfinite(scored.scores))
     books = money.Market.of(opened.close, opened.open_price, opened.volume, opened.tradable)
     expected = money.run(

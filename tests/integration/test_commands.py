@@ -18,7 +18,7 @@ COMMANDS = {
     ("data",): ("build", "synth"),
     ("data", "build"): ("SOURCE", "OUT", "--roles", "--strict", "--most-bad", "--overwrite", "--json"),
     ("data", "synth"): ("OUT", "--stocks", "--days", "--ic", "--seed", "--json"),
-    ("baselines",): ("PANEL", "--tier", "--set", "--json"),
+    ("baselines",): ("PANEL", "--tier", "--only", "--seeds", "--runs", "--set", "--json"),
     ("predict",): ("RUN", "--data", "--period", "--from", "--to", "--out", "--overwrite", "--workers", "--json"),
     ("backtest",): (
         "RUN",
@@ -55,7 +55,7 @@ COMMANDS = {
         "--set",
         "--json",
     ),
-    ("evaluate",): ("RUN", "--json"),
+    ("evaluate",): ("RUN", "--protocol", "--json"),
     ("report",): ("RUN", "--out", "--json"),
     ("tiers",): ("--json",),
 }
@@ -149,20 +149,6 @@ def test_the_same_market_is_made_twice_and_another_seed_makes_another(tmp_path: 
 def test_a_market_that_cannot_be_is_refused(given: tuple[object, ...], told: str, tmp_path: Path) -> None:
     with unchanged(tmp_path):
         refused(run("data", "synth", tmp_path / "m", *given), told)
-
-
-def test_baselines_need_no_model_and_equal_those_of_a_run(panel: Path, tier_file: Path, whole: Path) -> None:
-    shown = run("baselines", panel, "--tier", tier_file)
-    assert (shown.code, shown.err) == (0, "")
-    assert "test period 2016-02-01..2016-08-16, 141 label days" in shown.out
-    told = run("baselines", panel, "--tier", tier_file, "--json").json["baselines"]
-    held = json.loads((whole / "result.json").read_text())["baselines"]
-    for name in ("reversal", "ridge", "equal_weight"):
-        assert told[name]["sharpe_daily"] == held[name]["sharpe_daily"]
-        assert told[name]["ic"] == held[name]["ic"]
-        assert name.replace("_", " ") in shown.out
-    assert told["equal_weight"]["ic"] is None
-    assert told["ridge"]["settings"]["penalty"] > 0
 
 
 def test_a_report_is_written_where_it_is_asked_for(whole: Path, tmp_path: Path) -> None:

@@ -81,6 +81,23 @@ def test_reversal_is_minus_the_last_return_and_nothing_where_a_close_is_missing(
     )
 
 
+def test_momentum_is_the_return_between_two_closes_of_the_past_by_hand():
+    close = np.column_stack([np.arange(1.0, 301.0), np.full(300, 5.0), np.full(300, 2.0), np.full(300, 3.0)])
+    close[260, 1] = close[239, 2] = close[8, 3] = np.nan  # on the decision day, a month and a year before
+    scores = baselines.momentum(close, [260, 261])
+    np.testing.assert_allclose(scores[0], [240 / 9 - 1, np.nan, np.nan, np.nan])
+    np.testing.assert_allclose(scores[1], [241 / 10 - 1, 0, 0, 0])
+    np.testing.assert_allclose(baselines.momentum(close, [30], lookback=30, skipped=5)[0, 0], 26 - 1)
+
+
+def test_a_momentum_is_as_long_as_the_panel_allows_and_no_shorter_than_a_quarter():
+    assert [baselines.momentum_lookback(day) for day in (63, 200, 252, 900)] == [63, 200, 252, 252]
+    with pytest.raises(UseError, match=r"is day 62 of the panel.*at least 63 days before it"):
+        baselines.momentum_lookback(62)
+    with pytest.raises(ValueError, match="momentum of 252 days"):
+        baselines.momentum(np.ones((300, 2)), [251])
+
+
 def test_shuffles_permute_valid_scores_within_each_day_and_leave_the_others():
     scores = np.arange(24.0).reshape(4, 6)
     valid = np.arange(24).reshape(4, 6) % 5 != 0

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from atft.evaluate import baselines, metrics
+from atft.evaluate import baselines, metrics, published
+from atft.evaluate.protocol import market_figures, protocol_figures
 
 PATH = os.environ.get("ATFT_NASDAQ")
 WHY = "ATFT_NASDAQ is not set: name nasdaq_2012_2017.parquet there to check the baselines on real prices"
@@ -59,3 +60,18 @@ def test_published_ridge_on_nasdaq_2017_is_the_published_one(market, test_period
     print(f"published ridge: IC {ic:.4f}, ICIR {icir:.4f}, {fit.rows} rows of {fit.days} days")
     assert ic == pytest.approx(0.0115, abs=0.002)
     assert icir == pytest.approx(0.122, abs=0.02)
+
+
+def test_the_protocol_finds_the_known_reversal_and_a_market_above_every_published_ratio(market, test_period):
+    assert (len(test_period.days), market[1].shape[1]) == (published.DAYS, published.STOCKS)
+    assert str(market[0][test_period.days[0]]) == published.FIRST_DATE
+    assert str(market[0][test_period.days[-1]]) == published.LAST_DATE
+    scores = baselines.reversal(market[1], test_period.days)
+    found = protocol_figures(scores, test_period.returns, test_period.valid & np.isfinite(scores))
+    assert found.ic.estimate == pytest.approx(0.0152, abs=0.0002)
+    assert found.icir.estimate == pytest.approx(0.145, abs=0.001)
+    everything = market_figures(test_period.returns, test_period.valid)
+    print(f"equal weight: SR {everything.sharpe.estimate:.3f}, did not fall {everything.precision.estimate:.3f}")
+    assert everything.sharpe.estimate == pytest.approx(1.53, abs=0.02)
+    assert everything.sharpe.estimate > max(each.sharpe for each in published.PUBLISHED if each.sharpe is not None)
+    assert everything.sharpe.low < 0 < everything.sharpe.high

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from atft.blocks import Blocks
 from atft.experiment.oracle import loss_in_one_piece
-from atft.model.network import Network, NetworkShape
+from atft.model.architectures import ARCHITECTURES
 from atft.model.random_keys import RandomKeys
+from atft.model.ranking import NetworkShape, RankingNetwork
 from atft.objective.mix import Mix
 from atft.objective.rows import RowSettings
 from atft.train.partition import Cut, cuts
@@ -39,20 +40,21 @@ def make(
     hidden: int = 8,
     features: int = 5,
     window: int = 6,
+    architecture: str = "atft",
 ) -> tuple[ExactStep, dict[str, object]]:
     torch.manual_seed(0)
     shape = NetworkShape(
         features=features, hidden_size=hidden, window=window, attention_heads=2, graph_heads=2, lstm_layers=1,
         dropout=dropout, fan_frequencies=1, san_slices=2, quantiles=LEVELS, horizons=1,
     )  # fmt: skip
-    network = Network(shape).to(dtype)
+    network = ARCHITECTURES[architecture](shape).to(dtype)
     sharpe_kind, weights, cost = MIXES[kind]
     rows = RowSettings(LEVELS, TEMPERATURE, cost, weights["rank_ic"] > 0, weights["quantile"] > 0)
     step = ExactStep(network, Mix(sharpe_kind, **weights), rows, nullcontext, torch.device("cpu"))  # type: ignore[arg-type]
     return step, {"kind": sharpe_kind, "weights": weights, "temperature": TEMPERATURE, "cost": cost, "levels": LEVELS}
 
 
-def gradient(network: Network, parts: frozenset[str] = ALL) -> torch.Tensor:
+def gradient(network: RankingNetwork, parts: frozenset[str] = ALL) -> torch.Tensor:
     return torch.cat([p.grad.flatten().double() for p in network.parameters_of(parts) if p.grad is not None])
 
 
@@ -86,6 +88,21 @@ def test_gradient_is_that_of_the_whole_batch_for_every_partition(kind: str, per:
     loss, expected = of_oracle(step, blocks, keys, oracle)
     assert found.loss == pytest.approx(loss, rel=1e-12)
     assert own.abs().max() > 0
+    assert distance(own, expected) <= 1e-12
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "lstm"])
+@pytest.mark.parametrize(("per", "kept"), [(1, 0), (3, 1), (8, 99)])
+def test_gradient_of_another_architecture_is_that_of_the_whole_batch_too(
+    architecture: str, per: int, kept: int
+) -> None:
+    step, oracle = make("mixed", architecture=architecture)
+    blocks, keys = random_blocks(1, blocks=8), RandomKeys(3, 17)
+    found = step(shard(blocks), frozenset(), keys, cut=Cut(per, kept))
+    own = gradient(step.network)
+    loss, expected = of_oracle(step, blocks, keys, oracle)
+    assert found.loss == pytest.approx(loss, rel=1e-12)
+    assert len(own) == sum(parameter.numel() for parameter in step.network.parameters())
     assert distance(own, expected) <= 1e-12
 
 
@@ -212,3 +229,15 @@ def test_gradient_in_bfloat16_is_within_a_hundredth(kind: str, parts: frozenset[
     step.network.double()
     step(shard(blocks), parts, RandomKeys(0, 0), cut=Cut(4, 1))
     assert distance(found, gradient(step.network, parts)) <= 1e-2
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "lstm"])
+def test_gradient_of_another_architecture_under_bfloat16_is_within_a_hundredth(architecture: str) -> None:
+    step, _ = make("pooled", dtype=torch.float32, hidden=32, features=20, window=10, architecture=architecture)
+    blocks = random_blocks(3, blocks=4, days=4, stocks=32, features=20, window=10, neighbours=4)
+    half = ExactStep(step.network, step.mix, step.rows, partial(torch.autocast, "cpu", torch.bfloat16), step.device)
+    half(shard(blocks), frozenset(), RandomKeys(0, 0), cut=Cut(2, 1))
+    found = gradient(step.network)
+    step.network.double()
+    step(shard(blocks), frozenset(), RandomKeys(0, 0), cut=Cut(4, 1))
+    assert distance(found, gradient(step.network)) <= 1e-2
