@@ -93,11 +93,19 @@ def _graph(panel: Panel, tier: Tier, days: Sequence[int], parts: Parts, seed: in
             place = _first_difference(plain, made, span)
             if place is not None:
                 at, stock = place
-                return leak(check, "graph", f"the neighbours of {panel.codes[stock]!r} on {panel.days[at]} change when "
-                            f"what follows {panel.days[day]} is {how}", DEFECT)  # fmt: skip
+                return leak(
+                    check,
+                    "graph",
+                    f"the neighbours of {panel.codes[stock]!r} on {panel.days[at]} change when "
+                    f"what follows {panel.days[day]} is {how}",
+                    DEFECT,
+                )
     if not linked:
-        return not_checked(check, "proof", f"no stock has a neighbour on {_told(panel, days)}: "
-                           f"graph.lookback_days = {tier.graph.lookback_days}")  # fmt: skip
+        return not_checked(
+            check,
+            "proof",
+            f"no stock has a neighbour on {_told(panel, days)}: graph.lookback_days = {tier.graph.lookback_days}",
+        )
     return clean(check, "proof", f"{linked:,} edges around {_told(panel, days)} do not change with what follows")
 
 
@@ -117,12 +125,17 @@ def _cached(panel: Panel, tier: Tier, parts: Parts, seed: int) -> Finding:
         return not_checked(check, "proof", f"the panel holds no graph of tier {tier.name} yet: training makes it")
     days = np.sort(np.random.default_rng(seed).choice(len(panel.days), min(8, len(panel.days)), replace=False))
     for day in map(int, days):
-        place = _first_difference(found, parts.graph(truncated(panel, day), tier.graph, days=range(day, day + 1)),
-                                  range(day, day + 1))  # fmt: skip
+        place = _first_difference(
+            found, parts.graph(truncated(panel, day), tier.graph, days=range(day, day + 1)), range(day, day + 1)
+        )
         if place is not None:
-            return leak(check, "graph", f"the neighbours of {panel.codes[place[1]]!r} on {panel.days[day]} in "
-                        f"{panel.path / 'graphs'} are not those of the closes up to that day",
-                        "remove the panel's folder graphs: training makes it again")  # fmt: skip
+            return leak(
+                check,
+                "graph",
+                f"the neighbours of {panel.codes[place[1]]!r} on {panel.days[day]} in "
+                f"{panel.path / 'graphs'} are not those of the closes up to that day",
+                "remove the panel's folder graphs: training makes it again",
+            )
     return clean(check, "proof", f"the stored graph of tier {tier.name} is that of trailing closes on {len(days)} days")
 
 
@@ -134,8 +147,13 @@ def _masks(panel: Panel, tier: Tier, days: Sequence[int], parts: Parts, seed: in
         wrong = plain[: day + 1] != made[: day + 1]
         if wrong.any():
             at, stock = np.argwhere(wrong)[0]
-            return leak(check, "universe", f"whether {panel.codes[stock]!r} can be scored on {panel.days[at]} changes with "
-                        f"what follows {panel.days[day]}", DEFECT)  # fmt: skip
+            return leak(
+                check,
+                "universe",
+                f"whether {panel.codes[stock]!r} can be scored on {panel.days[at]} changes with "
+                f"what follows {panel.days[day]}",
+                DEFECT,
+            )
     return clean(
         check, "proof", f"{int(plain.sum()):,} stock-days can be scored; none up to {_told(panel, days)} changes"
     )
@@ -149,10 +167,15 @@ def _samples(panel: Panel, tier: Tier, days: Sequence[int], parts: Parts, seed: 
     sides = [panel, another_future(panel, day, seed)]
     try:
         made = [
-            parts.sampler(np.arange(span.start, span.stop), parts.graph(side, tier.graph, days=span),
-                          parts.scorable(np.asarray(side.present), tier.window), batch, tier.seed)
+            parts.sampler(
+                np.arange(span.start, span.stop),
+                parts.graph(side, tier.graph, days=span),
+                parts.scorable(np.asarray(side.present), tier.window),
+                batch,
+                tier.seed,
+            )
             for side in sides
-        ]  # fmt: skip
+        ]
     except UseError as error:
         return not_checked(check, "proof", f"the panel is too short: {error}")
     blocks = 0
@@ -163,8 +186,12 @@ def _samples(panel: Panel, tier: Tier, days: Sequence[int], parts: Parts, seed: 
         if not np.array_equal(one.first_days, other.first_days) or not np.array_equal(
             one.stocks[told], other.stocks[told]
         ):
-            return leak(check, "sampler", f"days or stocks of the plan of step {step} change with what follows "
-                        f"{panel.days[day]}", DEFECT)  # fmt: skip
+            return leak(
+                check,
+                "sampler",
+                f"days or stocks of the plan of step {step} change with what follows {panel.days[day]}",
+                DEFECT,
+            )
     return clean(check, "proof", f"{blocks} blocks of {PLANS} plans up to {panel.days[day]} do not change")
 
 
@@ -181,8 +208,13 @@ def _labels(panel: Panel, tier: Tier, parts: Parts, seed: int) -> Finding:
             expected = float(close[end, stock]) / float(close[begin, stock]) - 1 if end < len(close) else float("nan")
             found = float(made[day, stock])
             if not (found == expected or (found != found and expected != expected)):
-                return leak(check, "label", f"the label of {panel.codes[stock]!r} on {panel.days[day]} is {found:.6g}, and "
-                            f"{expected:.6g} from close t+{lag} to t+{lag + horizon}", DEFECT)  # fmt: skip
+                return leak(
+                    check,
+                    "label",
+                    f"the label of {panel.codes[stock]!r} on {panel.days[day]} is {found:.6g}, and "
+                    f"{expected:.6g} from close t+{lag} to t+{lag + horizon}",
+                    DEFECT,
+                )
             count += found == found
     if not count:
         return not_checked(check, "proof", f"no label is known at horizon {tier.label.horizon} and lag {lag}")
@@ -204,11 +236,19 @@ def _periods(panel: Panel, tier: Tier, parts: Parts) -> Finding:
             int(np.min(later)) + label.execution_lag,
         )
         if end > begin:
-            return leak(check, "split", f"the last label of {name} ends on {panel.days[min(end, len(panel.days) - 1)]}, after "
-                        f"the next period's first execution on {panel.days[begin]}",
-                        "purge the decisions whose label reaches into the next period")  # fmt: skip
-    return clean(check, "proof", f"label intervals of {len(periods.train)} training, {len(periods.validate)} validation and "
-                                 f"{len(periods.test)} test days do not overlap")  # fmt: skip
+            return leak(
+                check,
+                "split",
+                f"the last label of {name} ends on {panel.days[min(end, len(panel.days) - 1)]}, after "
+                f"the next period's first execution on {panel.days[begin]}",
+                "purge the decisions whose label reaches into the next period",
+            )
+    return clean(
+        check,
+        "proof",
+        f"label intervals of {len(periods.train)} training, {len(periods.validate)} validation and "
+        f"{len(periods.test)} test days do not overlap",
+    )
 
 
 def _told(panel: Panel, days: Sequence[int]) -> str:

@@ -76,16 +76,26 @@ def judged(
     dealt = next(baselines.shuffled(scores, held, seed=seed, repeats=1))
     within = _ic(dealt, returns[days], held, horizon)
     if _sure(within):
-        yield suspect(WITHIN, "evaluation", f"scores dealt anew among each day's stocks keep a rank IC of {_told(within)}",
-                      "report it as a defect: no information is left in them")  # fmt: skip
+        yield suspect(
+            WITHIN,
+            "evaluation",
+            f"scores dealt anew among each day's stocks keep a rank IC of {_told(within)}",
+            "report it as a defect: no information is left in them",
+        )
     else:
         yield clean(WITHIN, "suspicion", f"scores dealt anew within days: rank IC {_told(within)}, covers 0")
     moved = random.permutation(len(days))
     across = _ic(scores, returns[days][moved], scorable[days], horizon)
     if _sure(across) and abs(across.estimate) > 0.5 * abs(own.estimate):
-        yield Finding(ACROSS, "suspicion", "note", None, f"labels of other days keep a rank IC of {_told(across)} of "
-                      f"{_told(own)}: the scores rank stocks for good, not day by day",
-                      "look for a feature that is a constant of each stock, such as a mean over the whole sample")  # fmt: skip
+        yield Finding(
+            ACROSS,
+            "suspicion",
+            "note",
+            None,
+            f"labels of other days keep a rank IC of {_told(across)} of "
+            f"{_told(own)}: the scores rank stocks for good, not day by day",
+            "look for a feature that is a constant of each stock, such as a mean over the whole sample",
+        )
     else:
         yield clean(ACROSS, "suspicion", f"labels of other days: rank IC {_told(across)}")
 
@@ -98,12 +108,20 @@ def _shifted(
         at = days + shift * horizon if shift > 0 else days + shift
         inside = (at >= 0) & (at < len(returns))
         moved[shift] = _ic(scores[inside], returns[at[inside]], scorable[days[inside]], horizon)
-    told = f"rank IC {_told(own)}; labels later by one horizon {_told(moved[1])}, by two {_told(moved[2])}, earlier by " \
-           f"a day {_told(moved[-1])}"  # fmt: skip
+    told = (
+        f"rank IC {_told(own)}; labels later by one horizon {_told(moved[1])}, by two {_told(moved[2])}, "
+        f"earlier by a day {_told(moved[-1])}"
+    )
     error = float(np.hypot(own.standard_error, moved[1].standard_error))
     if _sure(moved[1]) and abs(moved[1].estimate) - abs(own.estimate) > SURE * error:
-        return Finding(SHIFTED, "suspicion", "note", None, f"{told}: the features foretell the day after the label's better "
-                       "than the label's own", "check label.execution_lag, and whether features stand a day too early")  # fmt: skip
+        return Finding(
+            SHIFTED,
+            "suspicion",
+            "note",
+            None,
+            f"{told}: the features foretell the day after the label's better than the label's own",
+            "check label.execution_lag, and whether features stand a day too early",
+        )
     if not _sure(own):
         return not_checked(SHIFTED, "suspicion", f"the probe finds nothing that a shift could destroy: {told}")
     return clean(SHIFTED, "suspicion", told)

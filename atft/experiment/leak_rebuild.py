@@ -1,12 +1,14 @@
-"""Proofs by rebuilding: what a panel or a user's pipeline says of a day, once what follows is gone or another market."""
+"""Proofs by rebuilding: what is said of a day once what follows it is gone, or is another market."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from atft.data import sources
 from atft.data.leakage import vintage
@@ -22,6 +24,14 @@ FEATURES, PIPELINE = "features rebuilt", "pipeline rebuilt"
 ROUNDING = 1e-9
 """Relative change below which a running sum that later rows move is at work, not knowledge."""
 Tell = Callable[[str, float], None]
+EARLY = 10
+"""Days before the first cut of a pipeline's table."""
+PRICE = "(prices)"
+MEND = "compute it from rows of its own day and before: no centred window, no statistic of the whole sample"
+_PARTS = {
+    ROWS: ("universe", "choose the stocks of a day by what was known on it"),
+    PRICE: ("adjustment", "adjust forward from each stock's first day, or take ratios of prices only"),
+}
 _HOW = {"truncated": "the table ends on", "perturbed": "there is another market after"}
 
 
@@ -53,17 +63,29 @@ def of_panel(
             for each in getattr(cut, how):
                 found.setdefault(each.feature, (how, cut.day, each))
     for name, (how, cut_day, each) in found.items():
-        yield leak(FEATURES, name, f"changes on {each.day} for {each.code!r} ({each.values:,} values in all) when {_HOW[how]} "
-                   f"{cut_day}", "the feature's expression may look back only; report a computed one as a defect")  # fmt: skip
+        yield leak(
+            FEATURES,
+            name,
+            f"changes on {each.day} for {each.code!r} ({each.values:,} values in all) when {_HOW[how]} {cut_day}",
+            "the feature's expression may look back only; report a computed one as a defect",
+        )
     for name, each in stored.items():
         if name not in found:
-            yield leak("panel is its source's", name, f"the panel holds another value on {each.day} for {each.code!r} "
-                       f"({each.values:,} in all) than this program builds from the source",
-                       "build the panel again: it is of another version, or was changed")  # fmt: skip
+            yield leak(
+                "panel is its source's",
+                name,
+                f"the panel holds another value on {each.day} for {each.code!r} "
+                f"({each.values:,} in all) than this program builds from the source",
+                "build the panel again: it is of another version, or was changed",
+            )
     if not found and not stored:
         count = len(computed_names(panel))
-        yield clean(FEATURES, "proof", f"{count} computed features, and the normalisation of the source's own, do not change by "
-                                       f"a bit at or before {', '.join(str(panel.days[day]) for day in days)}")  # fmt: skip
+        yield clean(
+            FEATURES,
+            "proof",
+            f"{count} computed features, and the normalisation of the source's own, do not change by "
+            f"a bit at or before {', '.join(str(panel.days[day]) for day in days)}",
+        )
 
 
 @dataclass
@@ -121,58 +143,81 @@ def of_pipeline(
     again = vintage.changes(made, pipeline(table, roles, "the whole source"), keys, columns)
     if again:
         told = ", ".join(repr(each.column) for each in again[:5])
-        return [not_checked(PIPELINE, "proof", f"{pipeline.name} gives another {told} when it is called again on the same "
-                            "table: fix its seed")], checked  # fmt: skip
+        return [
+            not_checked(
+                PIPELINE,
+                "proof",
+                f"{pipeline.name} gives another {told} when it is called again on the same table: fix its seed",
+            )
+        ], checked
     seen: dict[str, _Seen] = {}
-    stamps = table[roles.date].unique().sort()
-    dates = [stamps[int(round(place))] for place in np.array(days) / max(1, len(panel.days) - 1) * (len(stamps) - 1)]
-    for place, day in enumerate(dates):
-        tell(f"pipeline with other futures after {', '.join(str(each) for each in dates)}", place / len(dates))
-        before = vintage.until(made, day, roles)
-        others = {
-            "truncated": vintage.until(table, day, roles),
-            "perturbed": vintage.another_future(table, day, roles, seed + place),
-        }
-        for how, other in others.items():
-            after = vintage.until(pipeline(other, roles, f"the source where {_HOW[how]} {day}"), day, roles)
-            for change in vintage.changes(before, after, keys, columns):
-                each = seen.setdefault(change.column, _Seen(change, how, str(day)))
-                each.cuts.add(f"{how} {day}")
-                each.values += change.values
-                each.largest = max(each.largest, change.largest)
-    return list(_of_changes(seen, roles, len(columns), [str(day) for day in dates])), checked
+    cuts = _cuts(table[roles.date].unique().sort().to_list(), np.array(days) / max(1, len(panel.days) - 1))
+    tell(f"pipeline with other futures after {', '.join(dict.fromkeys(str(day) for _, day in cuts))}", 0.0)
+    for place, (how, day) in enumerate(cuts):
+        gone = how == "truncated"
+        cut = vintage.until(table, day, roles) if gone else vintage.another_future(table, day, roles, seed + place)
+        after = pipeline(cut, roles, f"the source where {_HOW[how]} {day}")
+        before, after = (vintage.until(each, day, roles) for each in (made, after))
+        for change in vintage.changes(before, after, keys, columns):
+            name = PRICE if change.column in _prices(roles) else change.column
+            each = seen.setdefault(name, _Seen(change, how, str(day)))
+            each.cuts.add(f"{how} {day}")
+            each.values += change.values
+            each.largest = max(each.largest, change.largest)
+    return list(_of_changes(seen, len(columns), cuts)), checked
 
 
-def _of_changes(seen: dict[str, _Seen], roles: Roles, columns: int, dates: Sequence[str]) -> Iterator[Finding]:
+def _cuts(dates: Sequence[Any], parts: npt.NDArray[np.float64]) -> list[tuple[str, Any]]:
+    """How and after which date the source is changed.
+
+    The first cut is early, so that what is filled backwards at a stock's beginning is seen, and never a truncation: a
+    pipeline need not work on a table of a few days.
+    """
+    late = [dates[round(part * (len(dates) - 1))] for part in parts.tolist()]
+    return [("perturbed", dates[min(EARLY, len(dates) // 10)])] + [
+        (how, day) for day in late for how in ("truncated", "perturbed")
+    ]
+
+
+def _of_changes(seen: dict[str, _Seen], columns: int, cuts: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
     rounded = []
-    for name, each in seen.items():
+    dates = ", ".join(dict.fromkeys(str(day) for _, day in cuts))
+    for name, each in sorted(seen.items(), key=lambda item: item[0] != ROWS):
         if each.largest <= ROUNDING:
             rounded.append(f"{name} (by {each.largest:.0e})")
             continue
-        first = each.change
-        part, mend = _part(name, roles)
-        said = (
-            "is there on one side only"
-            if name == ROWS
-            else f"is {_value(first.before)} and becomes {_value(first.after)}"
+        part, mend = _PARTS.get(name, (name, MEND))
+        also = " (the rows that come and go may be why)" if ROWS in seen and name != ROWS else ""
+        yield leak(
+            PIPELINE,
+            part,
+            f"{_said(each.change)} when {_HOW[each.how]} {each.day}; {each.values:,} values in "
+            f"{len(each.cuts)} of {len(cuts)} rebuilds{also}",
+            mend,
         )
-        yield leak(PIPELINE, part, f"{'the row' if name == ROWS else repr(name)} of {first.code!r} on {first.day} {said} when "
-                   f"{_HOW[each.how]} {each.day}; {each.values:,} values in {len(each.cuts)} of {2 * len(dates)} rebuilds",
-                   mend)  # fmt: skip
-    told = f"; in the last bits only, which running sums do: {', '.join(rounded)}" if rounded else ""
+    told = f"in the last bits only, as running sums do: {', '.join(rounded)}" if rounded else ""
     if len(rounded) == len(seen):
-        yield clean(PIPELINE, "proof", f"{columns} columns do not change at or before {', '.join(dates)} when what follows is "
-                                       f"gone or another market{told}")  # fmt: skip
+        yield clean(
+            PIPELINE,
+            "proof",
+            f"{columns} columns do not change at or before {dates} when what follows is gone or "
+            "another market" + (f"; {told}" if told else ""),
+        )
     elif rounded:
-        yield Finding(PIPELINE, "proof", "note", None, told.removeprefix("; "))
+        yield Finding(PIPELINE, "proof", "note", None, told)
 
 
-def _part(name: str, roles: Roles) -> tuple[str, str]:
-    if name == ROWS:
-        return "universe", "choose the stocks of a day by what was known on it"
-    if name in {getattr(roles, role) for role in PRICES}:
-        return "adjustment", "adjust forward from each stock's first day, or take ratios of prices only"
-    return name, "compute it from rows of its own day and before: no centred window, no statistic of the whole sample"
+def _said(first: Change) -> str:
+    if first.column == ROWS:
+        side = "vanishes" if first.before else "appears"
+        return f"the row of {first.code!r} on {first.day} {side}"
+    return (
+        f"{first.column!r} of {first.code!r} on {first.day} is {_value(first.before)} and becomes {_value(first.after)}"
+    )
+
+
+def _prices(roles: Roles) -> set[str | None]:
+    return {getattr(roles, role) for role in PRICES} - {None}
 
 
 def _value(value: object) -> str:

@@ -121,9 +121,7 @@ def _shifts(panel: Panel, stocks: npt.NDArray[np.int64]) -> Iterator[Finding]:
             tables.append(staleness.cross_correlations(values, later))
     means = {shift: np.mean(tables, axis=0) for shift, tables in sums.items()}
     names = panel.feature_names
-    yield from staleness.shift_findings(
-        [names[n] for n in own], [names[n] for n in computed], means.pop(0), means
-    )  # fmt: skip
+    yield from staleness.shift_findings([names[n] for n in own], [names[n] for n in computed], means.pop(0), means)
 
 
 def of_source(panel: Panel, checked: Checked, tier: Tier, tell: Tell) -> Iterator[Finding]:
@@ -152,8 +150,12 @@ def of_source(panel: Panel, checked: Checked, tier: Tier, tell: Tell) -> Iterato
             evidence = sign.evidence if sign.part is None else f"{name!r}: {sign.evidence}"
             yield suspect(sign.check, name, evidence, sign.mend)
     if not named:
-        yield clean(RAW, "suspicion", f"{len(checked.own_names)} own features: no whole-sample extreme, no scale counted back "
-                                      "from the end, no scaler fitted on test days, no back-filled run")  # fmt: skip
+        yield clean(
+            RAW,
+            "suspicion",
+            f"{len(checked.own_names)} own features: no whole-sample extreme, no scale counted back "
+            "from the end, no scaler fitted on test days, no back-filled run",
+        )
 
 
 def _spans(panel: Panel, tier: Tier) -> Mapping[str, npt.NDArray[np.bool_]]:
@@ -165,16 +167,21 @@ def _spans(panel: Panel, tier: Tier) -> Mapping[str, npt.NDArray[np.bool_]]:
         return spans
     stated = [tier.split.train, tier.split.validate_, tier.split.test]
     train, validate, test = (
-        (panel.days >= np.datetime64(span.first, "D")) & (panel.days <= np.datetime64(span.last, "D")) for span in stated
-    )  # fmt: skip
+        (panel.days >= np.datetime64(span.first, "D")) & (panel.days <= np.datetime64(span.last, "D"))
+        for span in stated
+    )
     decided = {
         name: _inside(days, len(panel.days)) for name, days in zip(("train", "test"), (periods.train, periods.test))
     }
     return {
-        "train only": train, "train only, decision days": decided["train"], "the test days": test,
-        "the test decision days": decided["test"], "validation and test days": validate | test,
-        "train to test": train | validate | test, **spans,
-    }  # fmt: skip
+        **spans,
+        "train only": train,
+        "train only, decision days": decided["train"],
+        "the test days": test,
+        "the test decision days": decided["test"],
+        "validation and test days": validate | test,
+        "train to test": train | validate | test,
+    }
 
 
 def _inside(days: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.bool_]:

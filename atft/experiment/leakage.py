@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +77,18 @@ def check(
     return [*found, *leak_probe.findings(panel, asked.tier, seed)]
 
 
-def _with_source(
-    asked: Asked, days: Sequence[int], parts: leak_path.Parts, seed: int, tell: Tell
-) -> list[Finding]:  # fmt: skip
+def _with_source(asked: Asked, days: Sequence[int], parts: leak_path.Parts, seed: int, tell: Tell) -> list[Finding]:
     """Rebuilds, and the traces in the source's own features."""
     panel, roles = asked.panel, asked.roles or asked.panel.manifest.roles
     if asked.source is None:
         return [
-            not_checked(leak_rebuild.FEATURES, "proof", "no --source was given: features are suspected from the panel alone"),
-            not_checked(leak_statistics.RAW, "suspicion", "no --source was given: a panel holds normalised values only"),
-        ]  # fmt: skip
+            not_checked(
+                leak_rebuild.FEATURES, "proof", "no --source was given: features are suspected from the panel alone"
+            ),
+            not_checked(
+                leak_statistics.RAW, "suspicion", "no --source was given: a panel holds normalised values only"
+            ),
+        ]
     if roles is None:
         raise UseError(f"{panel.path}: does not say which roles its columns had. Mend: --roles FILE.")
     found: list[Finding] = []
@@ -94,8 +97,14 @@ def _with_source(
             tell("reading the source", 0.0)
             checked = read_source(asked.source, roles, panel)
             if checked.own_names:
-                found.append(not_checked(leak_rebuild.PIPELINE, "proof", f"no --pipeline was given: the source's own "
-                             f"{len(checked.own_names)} features are only suspected"))  # fmt: skip
+                found.append(
+                    not_checked(
+                        leak_rebuild.PIPELINE,
+                        "proof",
+                        f"no --pipeline was given: the source's own "
+                        f"{len(checked.own_names)} features are only suspected",
+                    )
+                )
         else:
             found, checked = leak_rebuild.of_pipeline(
                 panel, asked.source, roles, asked.pipeline, days, seed, tell, Path(folder)
@@ -109,7 +118,7 @@ def fitted_to(tier: Tier, panel: Panel) -> Tier:
     """The tier with periods of 60, 20 and 20 % of the panel's calendar, where its own are not what is asked about."""
     days = [day.astype(object) for day in panel.days]
     edges = [0, int(np.ceil(0.6 * len(days))), int(np.ceil(0.8 * len(days))), len(days)]
-    spans = [Span(first=days[begin], last=days[end - 1]) for begin, end in zip(edges, edges[1:])]
+    spans = [Span(first=days[begin], last=days[end - 1]) for begin, end in pairwise(edges)]
     split = Split.model_validate(
         {"train": spans[0], "validate": spans[1], "test": spans[2], "embargo_days": tier.split.embargo_days}
     )

@@ -19,15 +19,21 @@ from atft.launch import places
 from atft.observe import events
 from atft.observe.console import stages
 
-WIDTHS = {"check": 22, "proves": 9, "finding": 11, "offender": 16}
+WIDTHS = {"check": 22, "proves": 11, "finding": 13, "offender": 15}
 LINE = 118
 DEFAULT_TIER = "tier1"
 
 
 def leakage(
-    panel: Path, *, source: Path | None, roles: Path | None, pipeline: str | None, tier: str | None,
-    accept: Sequence[str], quiet: bool,
-) -> dict[str, Any]:  # fmt: skip
+    panel: Path,
+    *,
+    source: Path | None,
+    roles: Path | None,
+    pipeline: str | None,
+    tier: str | None,
+    accept: Sequence[str],
+    quiet: bool,
+) -> dict[str, Any]:
     """Check a panel for knowledge of the future.
 
     Args:
@@ -66,7 +72,7 @@ def leakage(
 
 def report(
     panel: Path, asked: Asked, found: Sequence[Finding], accept: Sequence[str], seconds: float
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The report of some findings.
 
     Args:
@@ -81,19 +87,26 @@ def report(
     ]
     failing = [each for each, row in zip(found, rows) if each.fails and not row["accepted"]]
     told: dict[str, Any] = {
-        "check": "leakage", "panel": str(panel), "data_sha256": asked.panel.sha256, "tier": asked.tier.name,
+        "check": "leakage",
+        "panel": str(panel),
+        "data_sha256": asked.panel.sha256,
+        "tier": asked.tier.name,
         "source": None if asked.source is None else str(asked.source),
-        "pipeline": asked.pipeline.name if asked.pipeline else None, "false_alarm": FALSE_ALARM, "findings": rows,
+        "pipeline": asked.pipeline.name if asked.pipeline else None,
+        "false_alarm": FALSE_ALARM,
+        "findings": rows,
         "offenders": sorted({str(each.offender) for each in failing}),
         "not_checked": sum(each.verdict == "not checked" for each in found),
-        "passed": not failing, "failure": None, "seconds": seconds,
-    }  # fmt: skip
+        "passed": not failing,
+        "failure": None,
+        "seconds": seconds,
+    }
     if failing:
         first = failing[0]
         proven = [each for each in failing if each.verdict == "leak"]
         others = f" and {len(told['offenders']) - 1} more" if len(told["offenders"]) > 1 else ""
         told["failure"] = (
-            f"leakage of {panel}: {'proven' if proven else 'suspected'} of {first.offender}{others}: {first.evidence}. "
+            f"leakage of {panel}: {'proven' if proven else 'suspected'} of {first.offender}{others}. "
             f"Mend: {first.mend}; or --accept {first.offender} where it is known and meant."
         )
     return {**events.plain(told), "text": _text(told)}
@@ -109,9 +122,14 @@ def _text(told: Mapping[str, Any]) -> str:
     lines.append("".join(f"{name:{width}}" for name, width in WIDTHS.items()) + "evidence, and mend")
     for row in told["findings"]:
         lines += _row(row)
-    lines += ["", f"proof: a value follows from what came after its day, or surely does not. suspicion: statistics, which name "
-              f"something in {told['false_alarm']:.0%}", "of clean panels at most, and miss what is weaker than their threshold "
-              "(docs/guide/leakage.md). not checked: says nothing.", _verdict(told)]  # fmt: skip
+    lines += [
+        "",
+        f"proof: a value follows from what came after its day, or surely does not. suspicion: statistics, which name "
+        f"something in {told['false_alarm']:.0%}",
+        "of clean panels at most, and miss what is weaker than their threshold "
+        "(docs/guide/leakage.md). not checked: says nothing.",
+        _verdict(told),
+    ]
     return "\n".join(lines)
 
 
@@ -128,7 +146,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
     evidence = row["evidence"] + (f". Mend: {row['mend']}" if row["mend"] else "")
     indent = sum(WIDTHS.values())
     first, *rest = textwrap.wrap(evidence, LINE - indent)
-    if len(head) > indent:
+    if len(head) > indent:  # a feature with a long name
         return [head.rstrip(), " " * indent + first, *(" " * indent + each for each in rest)]
     return [head + first, *(" " * indent + each for each in rest)]
 
@@ -137,5 +155,6 @@ def _verdict(told: Mapping[str, Any]) -> str:
     left = f"; {told['not_checked']} checks were not made" if told["not_checked"] else ""
     if told["passed"]:
         return f"no offender in {told['seconds']:.0f} s{left}"
-    return f"{len(told['offenders'])} offender{'s' if len(told['offenders']) > 1 else ''} in {told['seconds']:.0f} s: " \
-           f"{', '.join(told['offenders'])}{left}"  # fmt: skip
+    names = told["offenders"]
+    many = "s" if len(names) > 1 else ""
+    return f"{len(names)} offender{many} in {told['seconds']:.0f} s: {', '.join(names)}{left}"

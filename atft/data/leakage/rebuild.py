@@ -70,17 +70,30 @@ def read_source(path: Path, roles: Roles, panel: Panel) -> sources.Checked:
     checked = sources.read(path, roles, most_bad=1.0)
     stated = panel.manifest
     if stated.rows_read and (checked.rows_read, checked.bars.height) != (stated.rows_read, stated.rows_kept):
-        _refuse(path, panel, f"{checked.rows_read:,} rows, {checked.bars.height:,} of them usable, where the panel was "
-                             f"built from {stated.rows_read:,} and {stated.rows_kept:,}")  # fmt: skip
+        _refuse(
+            path,
+            panel,
+            f"{checked.rows_read:,} rows, {checked.bars.height:,} of them usable, where the panel was "
+            f"built from {stated.rows_read:,} and {stated.rows_kept:,}",
+        )
     grid = build.Grid.of(checked)
     if list(grid.codes) != list(panel.codes) or not np.array_equal(grid.days, panel.days):
-        _refuse(path, panel, f"{len(grid.days):,} days × {len(grid.codes):,} stocks that are not the panel's "
-                             f"{len(panel.days):,} × {len(panel.codes):,}")  # fmt: skip
-    differ = ~((grid.columns["close"].T == panel.close) | (np.isnan(grid.columns["close"].T) & np.isnan(panel.close)))
+        _refuse(
+            path,
+            panel,
+            f"{len(grid.days):,} days × {len(grid.codes):,} stocks that are not the panel's "
+            f"{len(panel.days):,} × {len(panel.codes):,}",
+        )
+    close = grid.columns["close"].T
+    differ = ~((close == panel.close) | (np.isnan(close) & np.isnan(panel.close)))
     if differ.any():
         day, stock = np.argwhere(differ)[0]
-        _refuse(path, panel, f"{int(differ.sum()):,} closes that are not the panel's, the first on {panel.days[day]} "
-                             f"for {panel.codes[stock]!r}")  # fmt: skip
+        _refuse(
+            path,
+            panel,
+            f"{int(differ.sum()):,} closes that are not the panel's, the first on {panel.days[day]} "
+            f"for {panel.codes[stock]!r}",
+        )
     return checked
 
 
@@ -154,9 +167,13 @@ class Rebuilder:
             source = Path(folder) / "table.parquet"
             table.write_parquet(source)
             self._builder(
-                source, Path(folder) / "panel", self._roles(own), normalise=self._panel.manifest.normalise,
-                computed=self._computed or False, most_bad=1.0,
-            )  # fmt: skip
+                source,
+                Path(folder) / "panel",
+                self._roles(own),
+                normalise=self._panel.manifest.normalise,
+                computed=self._computed or False,
+                most_bad=1.0,
+            )
             made = Panel.open(Path(folder) / "panel")
             place = {code: number for number, code in enumerate(self._panel.codes)}
             stocks = [place[code] for code in made.codes]
@@ -170,9 +187,12 @@ class Rebuilder:
         self, left: NDArray[np.float32], right: NDArray[np.float32], days: NDArray[np.int64], names: Sequence[str]
     ) -> Iterator[Differs]:
         wrong = ~((left == right) | (np.isnan(left) & np.isnan(right)))
-        for number in np.flatnonzero(wrong.any(axis=(0, 1))):
+        for number in np.flatnonzero(wrong.any(axis=(0, 1))).tolist():
             row, stock = np.argwhere(wrong[..., number])[0]
             yield Differs(
-                names[number], str(self._panel.days[days[row]]), self._panel.codes[stock],
-                int(wrong[..., number].sum()), len(days),
-            )  # fmt: skip
+                names[number],
+                str(self._panel.days[days[row]]),
+                self._panel.codes[stock],
+                int(wrong[..., number].sum()),
+                len(days),
+            )

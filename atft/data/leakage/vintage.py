@@ -98,8 +98,8 @@ def changes(before: pl.DataFrame, after: pl.DataFrame, keys: Sequence[str], colu
     alone = joined.filter(pl.col("__before").is_null() != pl.col("__after").is_null())
     if alone.height:
         there = alone.row(0, named=True)
-        sides = ("there" if there[side] else None for side in ("__before", "__after"))
-        found.append(Change(ROWS, str(there[date]), str(there[code]), *sides, alone.height, float("inf")))
+        before, after = there["__before"], there["__after"]
+        found.append(Change(ROWS, str(there[date]), str(there[code]), before, after, alone.height, float("inf")))
     both = joined.filter(pl.col("__before") & pl.col("__after"))
     for name in columns:
         change = _change(both, name, date, code)
@@ -130,7 +130,8 @@ def _change(both: pl.DataFrame, name: str, date: str, code: str) -> Change | Non
             apart = np.abs(one - other) / np.maximum(np.maximum(np.abs(one), np.abs(other)), 1e-300)
         largest = float(apart.max()) if np.isfinite(apart).all() else float("inf")
     first = differ.row(0, named=True)
-    return Change(name, str(first[date]), str(first[code]), *(first[side] for side in sides), differ.height, largest)
+    before, after = (first[side] for side in sides)
+    return Change(name, str(first[date]), str(first[code]), before, after, differ.height, largest)
 
 
 def scan(path: Path, roles: Roles) -> pl.LazyFrame:

@@ -135,8 +135,12 @@ def findings(found: Profile) -> Iterator[Finding]:
     mean, low = lower_bounds(found.leads, tests)
     far, far_low = lower_bounds(found.horizons, tests)
     if not np.isfinite(low[:, futures]).any():
-        yield not_checked(CHECK, "suspicion", f"{found.days} days of {LEAST_STOCKS} stocks or more give no error bar "
-                                              f"({BLOCKS} blocks of days are compared)")  # fmt: skip
+        yield not_checked(
+            CHECK,
+            "suspicion",
+            f"{found.days} days of {LEAST_STOCKS} stocks or more give no error bar "
+            f"({BLOCKS} blocks of days are compared)",
+        )
         return
     named = 0
     for number, name in enumerate(found.names):
@@ -149,20 +153,28 @@ def findings(found: Profile) -> Iterator[Finding]:
     if not named:
         largest = float(np.nanmax(np.abs(mean[:, futures])))
         at = found.names[int(np.nanargmax(np.nanmax(np.abs(mean[:, futures]), axis=1)))]
-        yield clean(CHECK, "suspicion", f"{len(found.names)} features × leads 1 to {LEADS[-1]}: the largest rank IC is "
-                                        f"{largest:.3f} ({at}), {PLAUSIBLE[1]:g} is believed{least}")  # fmt: skip
+        yield clean(
+            CHECK,
+            "suspicion",
+            f"{len(found.names)} features × leads 1 to {LEADS[-1]}: the largest rank IC is "
+            f"{largest:.3f} ({at}), {PLAUSIBLE[1]:g} is believed{least}",
+        )
 
 
 def _implausible(mean: Floats, low: Floats, far: Floats, far_low: Floats) -> str:
     leads = [column for column, lead in enumerate(LEADS) if lead >= 1 and low[column] > PLAUSIBLE[1]]
     if leads:
         first = leads[int(np.argmax(np.abs(mean[leads])))]
-        return f"{_shape(mean, low)}: rank IC {mean[first]:+.3f} with the return of day t{LEADS[first]:+d}, surely " \
-               f"above {low[first]:.3f}; {PLAUSIBLE[1]:g} is believed"  # fmt: skip
+        return (
+            f"{_shape(mean, low)}: rank IC {mean[first]:+.3f} with the return of day t{LEADS[first]:+d}, surely above "
+            f"{low[first]:.3f}; {PLAUSIBLE[1]:g} is believed"
+        )
     for column, horizon in enumerate(HORIZONS):
         if far_low[column] > PLAUSIBLE[horizon]:
-            return f"knows the coming {horizon} days: rank IC {far[column]:+.3f} with their return, surely above " \
-                   f"{far_low[column]:.3f}; {PLAUSIBLE[horizon]:g} is believed"  # fmt: skip
+            return (
+                f"knows the coming {horizon} days: rank IC {far[column]:+.3f} with their return, surely above "
+                f"{far_low[column]:.3f}; {PLAUSIBLE[horizon]:g} is believed"
+            )
     return ""
 
 

@@ -56,7 +56,7 @@ class Hindsight:
         """
         past = self.close[: day + 1]
         there = np.isfinite(past)
-        known = there.any(0)
+        known = np.asarray(there.any(0))
         log = np.log(self.close[day])
         first = past[there.argmax(0), np.arange(past.shape[1])]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -86,10 +86,19 @@ def findings(names: Sequence[str], mean: Floats, stocks: int) -> Iterator[Findin
         found = size[number, kind]
         if found >= EQUAL and 1 - found < CLOSER * (1 - nearest[number]):
             named += 1
-            what = "the level of the adjusted close" if KINDS[kind] == "level" else \
-                   f"the close over its whole-sample {KINDS[kind]}"  # fmt: skip
-            yield suspect(CHECK, name, f"ranks stocks as {what} does (rank correlation {found:.3f}; {nearest[number]:.3f}"
-                                       f" with its nearest twin known on the day)", MENDS.get(KINDS[kind], MEND))  # fmt: skip
+            level = KINDS[kind] == "level"
+            what = "level of the adjusted close" if level else f"close over its whole-sample {KINDS[kind]}"
+            yield suspect(
+                CHECK,
+                name,
+                f"ranks stocks as the {what} does (rank correlation {found:.3f}; {nearest[number]:.3f}"
+                f" with its nearest twin known on the day)",
+                MENDS.get(KINDS[kind], MEND),
+            )
     if not named:
-        yield clean(CHECK, "suspicion", f"{len(names)} features against maximum, minimum, mean, last value and level of "
-                                        f"{stocks:,} closes: none is one of them")  # fmt: skip
+        yield clean(
+            CHECK,
+            "suspicion",
+            f"{len(names)} features against maximum, minimum, mean, last value and level of "
+            f"{stocks:,} closes: none is one of them",
+        )

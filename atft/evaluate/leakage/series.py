@@ -48,16 +48,21 @@ def extremes(values: Floats) -> Sign | None:
     kept, known = values[:, enough], there[:, enough]
     first = kept[known.argmax(0), np.arange(kept.shape[1])]
     for name, end in (
-        ("maximum", np.where(known, kept, -np.inf).max(0)), ("minimum", np.where(known, kept, np.inf).min(0)),
-    ):  # fmt: skip
+        ("maximum", np.where(known, kept, -np.inf).max(0)),
+        ("minimum", np.where(known, kept, np.inf).min(0)),
+    ):
         levels, counts = np.unique(end, return_counts=True)
         level = levels[counts.argmax()]
         shared = end == level
         times = (kept[:, shared] == level).sum(0)
         if shared.mean() >= MOST and np.median(times) <= 2 and (first[shared] == level).mean() < 0.5:
-            return Sign("whole-sample scale", None, f"the {name} of {int(shared.sum())} of {len(end)} stocks is {level:g}, "
-                        f"reached on {np.median(times):g} day of each: divided by the {name} of the whole sample",
-                        "divide by a running or trailing extreme")  # fmt: skip
+            return Sign(
+                "whole-sample scale",
+                None,
+                f"the {name} of {int(shared.sum())} of {len(end)} stocks is {level:g}, "
+                f"reached on {np.median(times):g} day of each: divided by the {name} of the whole sample",
+                "divide by a running or trailing extreme",
+            )
     return None
 
 
@@ -80,9 +85,14 @@ def anchored_at_the_end(values: Floats) -> Sign | None:
     levels, counts = np.unique(last, return_counts=True)
     level = levels[counts.argmax()]
     if (last == level).mean() >= MOST and (first == level).mean() < 0.5:
-        return Sign("adjustment", "adjustment", f"{int((last == level).sum())} of {len(last)} stocks that move end at "
-                    f"{level:g}, {int((first == level).sum())} begin there: a factor counted back from the last day "
-                    "tells on each day what splits will come", "count the factor forward from each stock's first day")  # fmt: skip
+        return Sign(
+            "adjustment",
+            "adjustment",
+            f"{int((last == level).sum())} of {len(last)} stocks that move end at "
+            f"{level:g}, {int((first == level).sum())} begin there: a factor counted back from the last day "
+            "tells on each day what splits will come",
+            "count the factor forward from each stock's first day",
+        )
     return None
 
 
@@ -102,19 +112,20 @@ def fitted_span(values: Floats, spans: Mapping[str, Bools]) -> Sign | None:
     if not found or any(name.startswith("train only") for name in found):
         return None
     name, whose = next(iter(found.items()))
-    return Sign("scaler", "scaler", f"mean 0 and deviation 1 to {FITTED:g} over {name} ({whose}): its scaler was fitted "
-                "on test days", "fit the scaler on training days only, or scale over each day")  # fmt: skip
+    return Sign(
+        "scaler",
+        "scaler",
+        f"mean 0 and deviation 1 to {FITTED:g} over {name} ({whose}): its scaler was fitted on test days",
+        "fit the scaler on training days only, or scale over each day",
+    )
 
 
 def _share_fitted(values: Floats) -> str | None:
-    pooled = _fits(values.reshape(-1, 1))
-    if len(pooled) and pooled[0] == 1:
-        return "all stocks together"
     fits = _fits(values)
     enough = np.isfinite(values).sum(0) >= LEAST_DAYS
     if enough.sum() >= LEAST_STOCKS and np.nanmean(fits[enough]) >= MOST:
         return "each stock by itself"
-    return None
+    return "all stocks together" if np.nan_to_num(_fits(values.reshape(-1, 1)))[0] == 1 else None
 
 
 def _fits(values: Floats) -> Floats:
@@ -150,9 +161,14 @@ def leading_fill(values: Floats) -> Sign | None:
     long = np.array(runs) >= LEADING
     if long.mean() < 0.5:
         return None
-    return Sign("back-filled values", None, f"{int(long.sum())} of {len(runs)} stocks begin with one value for {LEADING} days "
-                f"or more (median {np.median(runs):g}), where {repeats / pairs:.1%} of later values repeat: the first "
-                "real value was carried back to days that did not know it", "leave missing what is missing")  # fmt: skip
+    return Sign(
+        "back-filled values",
+        None,
+        f"{int(long.sum())} of {len(runs)} stocks begin with one value for {LEADING} days "
+        f"or more (median {np.median(runs):g}), where {repeats / pairs:.1%} of later values repeat: the first "
+        "real value was carried back to days that did not know it",
+        "leave missing what is missing",
+    )
 
 
 def interior_fill(values: Floats, returns: Floats, tests: int) -> Sign | None:
@@ -175,10 +191,16 @@ def interior_fill(values: Floats, returns: Floats, tests: int) -> Sign | None:
     own, ahead = (_correlation(x, other, whole & ~same) for other in (returns[:-1], later))
     filled = _correlation(x, later, whole & same)
     beyond = (np.arctanh(filled) - np.arctanh(ahead)) * np.sqrt(pairs - 3) * np.sign(own)
-    if abs(own) > 0.05 and beyond > stats.norm.isf(FALSE_ALARM / tests):
-        return Sign("back-filled values", None, f"{pairs} values equal the next day's, and go with the next day's return "
-                    f"(correlation {filled:+.2f}; {own:+.2f} with the own day's elsewhere, {ahead:+.2f} with the next): "
-                    "gaps were filled from the day after", "leave missing what is missing, or fill forward")  # fmt: skip
+    alike = filled * np.sign(own) > 0.5 * abs(own)  # a bound that is met twice repeats too, and goes with no day
+    if abs(own) > 0.05 and alike and beyond > stats.norm.isf(FALSE_ALARM / tests):
+        return Sign(
+            "back-filled values",
+            None,
+            f"{pairs} values equal the next day's, and go with the next day's return "
+            f"(correlation {filled:+.2f}; {own:+.2f} with the own day's elsewhere, {ahead:+.2f} with the next): "
+            "gaps were filled from the day after",
+            "leave missing what is missing, or fill forward",
+        )
     return None
 
 
@@ -192,8 +214,11 @@ def _correlation(x: Floats, y: Floats, kept: Bools) -> float:
 def signs(values: Floats, returns: Floats, spans: Mapping[str, Bools], tests: int) -> Iterator[Sign]:
     """All that one feature shows."""
     for found in (
-        extremes(values), anchored_at_the_end(values), fitted_span(values, spans), leading_fill(values),
+        extremes(values),
+        anchored_at_the_end(values),
+        fitted_span(values, spans),
+        leading_fill(values),
         interior_fill(values, returns, tests),
-    ):  # fmt: skip
+    ):
         if found is not None:
             yield found

@@ -15,7 +15,7 @@ RUN = 10
 SELDOM = 0.1
 """Share of standing days above which a feature is one that moves seldom (fundamentals), and is not named."""
 SHIFTS = (1, 2, 3, 5)
-SAME, CLOSER = 0.97, 0.3
+SAME, CLOSER = 0.9, 0.3
 """Mean correlation with a later day's value that is no forecast, and the part of the distance to today's own value
 (``1 - correlation``) that it has to be below."""
 STILL = 1e-4
@@ -45,9 +45,13 @@ def stale_findings(names: Sequence[str], still: Bools, days: Sequence[str]) -> I
         length, end = _longest(still[:, number])
         if length >= RUN and still[:, number].mean() <= max(SELDOM, 1.5 * length / len(still)):
             named += 1
-            yield suspect(STALE, name, f"has one and the same cross-section for {length + 1} days from {days[end - length]} "
-                          f"to {days[end]}, and moves on the other days: its values there are not of their day",
-                          "find where the feed stopped; leave missing what is missing")  # fmt: skip
+            yield suspect(
+                STALE,
+                name,
+                f"has one and the same cross-section for {length + 1} days from {days[end - length]} "
+                f"to {days[end]}, and moves on the other days: its values there are not of their day",
+                "find where the feed stopped; leave missing what is missing",
+            )
     if not named:
         yield clean(
             STALE, "suspicion", f"{len(names)} features on {len(still):,} days: none stops moving for {RUN} days"
@@ -92,9 +96,18 @@ def shift_findings(
             found, today = abs(table[number, place]), abs(now[number, place])
             if found >= SAME and 1 - found < CLOSER * (1 - today):
                 named += 1
-                yield suspect(SHIFTED, name, f"is {computed[place]!r} of {shift} days later (correlation {found:.3f}; "
-                              f"{today:.3f} with that of its own day)", "shift it to the day on which it is known")  # fmt: skip
+                yield suspect(
+                    SHIFTED,
+                    name,
+                    f"is {computed[place]!r} of {shift} days later (correlation {found:.3f}; "
+                    f"{today:.3f} with that of its own day)",
+                    "shift it to the day on which it is known",
+                )
                 break
     if not named:
-        yield clean(SHIFTED, "suspicion", f"{len(own)} own features against {len(computed)} computed ones of "
-                                          f"{SHIFTS[0]} to {SHIFTS[-1]} days later: none is one of them")  # fmt: skip
+        yield clean(
+            SHIFTED,
+            "suspicion",
+            f"{len(own)} own features against {len(computed)} computed ones of "
+            f"{SHIFTS[0]} to {SHIFTS[-1]} days later: none is one of them",
+        )

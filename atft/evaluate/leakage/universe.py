@@ -34,30 +34,37 @@ def findings(close: Floats) -> Iterator[Finding]:
     there = np.isfinite(close)
     enough = there.sum(0) >= LEAST_DAYS
     if len(close) < LEAST_DAYS or enough.sum() < LEAST_STOCKS:
-        yield not_checked(CHECK, "suspicion", f"{len(close)} days and {int(enough.sum())} stocks with {LEAST_DAYS} of "
-                                              f"them say nothing; {LEAST_STOCKS} stocks are needed")  # fmt: skip
+        yield not_checked(
+            CHECK,
+            "suspicion",
+            f"{len(close)} days and {int(enough.sum())} stocks with {LEAST_DAYS} of "
+            f"them say nothing; {LEAST_STOCKS} stocks are needed",
+        )
         return
     told = [text for text in (_nobody_leaves(there), *_floors(np.where(there, close, np.nan)[:, enough])) if text]
     if told:
         yield suspect(CHECK, "universe", "; ".join(told), MEND)
     else:
         left = int((~there[-STEP:].any(0)).sum())
-        yield clean(CHECK, "suspicion", f"{left} of {close.shape[1]:,} stocks leave before the last {STEP} days, and no "
-                                        f"floor stands under {', '.join(FILTERS)}")  # fmt: skip
+        yield clean(
+            CHECK,
+            "suspicion",
+            f"{left} of {close.shape[1]:,} stocks leave before the last {STEP} days, and no "
+            f"floor stands under {', '.join(FILTERS)}",
+        )
 
 
 def _nobody_leaves(there: np.ndarray) -> str:
-    if not there[:-STEP].any(0).all() and (~there[-STEP:].any(0)).any():
-        return ""
-    gone = ~there[-STEP:].any(0)
-    if gone.any():
+    if (~there[-STEP:].any(0)).any():
         return ""
     years = there.sum() / YEAR
     chance = np.exp(-LEAVERS_A_YEAR * years)
     if chance >= FALSE_ALARM / 4:
         return ""
-    return f"not one of {there.shape[1]:,} stocks leaves in {years:,.0f} stock-years, where {LEAVERS_A_YEAR * years:,.0f} " \
-           "or more do in a market: only survivors are here"  # fmt: skip
+    return (
+        f"not one of {there.shape[1]:,} stocks leaves in {years:,.0f} stock-years, where "
+        f"{LEAVERS_A_YEAR * years:,.0f} or more do in a market: only survivors are here"
+    )
 
 
 def _floors(close: Floats) -> Iterator[str]:
@@ -93,8 +100,10 @@ def _floors(close: Floats) -> Iterator[str]:
     for name, level, chances in zip(FILTERS, levels, (below_last, below_lowest, below_gain), strict=True):
         expected = float(np.minimum(chances, 1.0).sum())
         if np.exp(-expected) < FALSE_ALARM / 4:
-            yield f"no {name} is below {level}, where chance leaves {expected:.0f} stocks below: a floor that was " \
-                  "drawn when the ends were known"  # fmt: skip
+            yield (
+                f"no {name} is below {level}, where chance leaves {expected:.0f} stocks below: a floor that was drawn "
+                "when the ends were known"
+            )
 
 
 def _last_value(values: Floats) -> Floats:
