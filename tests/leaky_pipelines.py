@@ -131,7 +131,7 @@ def random(table: pl.DataFrame) -> pl.DataFrame:
     return honest(table).with_columns(dice=pl.Series(np.random.default_rng().random(table.height)))
 
 
-def with_pandas(table: pd.DataFrame) -> pd.DataFrame:  # type: ignore[name-defined]  # noqa: F821
+def with_pandas(table: pd.DataFrame) -> pd.DataFrame:  # noqa: F821
     """The same in pandas, as its annotation says: an honest feature and a leaky one."""
     made = table.sort_values(["code", "date"]).copy()
     close = made.groupby("code")["close"]

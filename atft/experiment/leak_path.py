@@ -164,28 +164,25 @@ def _samples(panel: Panel, tier: Tier, days: Sequence[int], parts: Parts, seed: 
     size = max(2, min(tier.batch.stocks_per_day, len(panel.codes) // 3))
     batch = tier.batch.model_copy(update={"days": 8, "block_days": 2, "stocks_per_day": size})
     span = range(max(0, day - 13), min(len(panel.days), day + 11))
-    sides = [panel, another_future(panel, day, seed)]
+    sides = [
+        (parts.graph(side, tier.graph, days=span), parts.scorable(np.asarray(side.present), tier.window))
+        for side in (panel, another_future(panel, day, seed))
+    ]
+    (graph, scorable), (other, later) = sides
+    past = slice(0, day + 1)  # what is before is the same, so that only the sampler itself can make a difference
+    other.index[past], other.correlation[past], later[past] = graph.index[past], graph.correlation[past], scorable[past]
+    days_drawn = np.arange(span.start, span.stop)
     try:
-        made = [
-            parts.sampler(
-                np.arange(span.start, span.stop),
-                parts.graph(side, tier.graph, days=span),
-                parts.scorable(np.asarray(side.present), tier.window),
-                batch,
-                tier.seed,
-            )
-            for side in sides
-        ]
+        made = [parts.sampler(days_drawn, *side, batch, tier.seed) for side in sides]
     except UseError as error:
         return not_checked(check, "proof", f"the panel is too short: {error}")
     blocks = 0
     for step in range(PLANS):
-        one, other = (each.plan(step) for each in made)
-        told = (one.first_days == other.first_days) & (one.first_days <= day)
+        plan, again = (each.plan(step) for each in made)
+        told = plan.first_days <= day
         blocks += int(told.sum())
-        if not np.array_equal(one.first_days, other.first_days) or not np.array_equal(
-            one.stocks[told], other.stocks[told]
-        ):
+        same = np.array_equal(plan.first_days, again.first_days)
+        if not (same and np.array_equal(plan.stocks[told], again.stocks[told])):
             return leak(
                 check,
                 "sampler",

@@ -147,8 +147,7 @@ def of_source(panel: Panel, checked: Checked, tier: Tier, tell: Tell) -> Iterato
         values[cells] = checked.own(name)
         for sign in series.signs(values.reshape(shape), returns, spans, len(checked.own_names)):
             named += 1
-            evidence = sign.evidence if sign.part is None else f"{name!r}: {sign.evidence}"
-            yield suspect(sign.check, name, evidence, sign.mend)
+            yield suspect(sign.check, name, sign.evidence, sign.mend)
     if not named:
         yield clean(
             RAW,

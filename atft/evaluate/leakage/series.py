@@ -25,10 +25,9 @@ REPEATS = 0.2
 
 @dataclass(frozen=True)
 class Sign:
-    """What was seen in one feature: the check, the part or None for the feature itself, evidence and mend."""
+    """What was seen in one feature: the check that saw it, the evidence, and the mend."""
 
     check: str
-    part: str | None
     evidence: str
     mend: str
 
@@ -58,7 +57,6 @@ def extremes(values: Floats) -> Sign | None:
         if shared.mean() >= MOST and np.median(times) <= 2 and (first[shared] == level).mean() < 0.5:
             return Sign(
                 "whole-sample scale",
-                None,
                 f"the {name} of {int(shared.sum())} of {len(end)} stocks is {level:g}, "
                 f"reached on {np.median(times):g} day of each: divided by the {name} of the whole sample",
                 "divide by a running or trailing extreme",
@@ -87,7 +85,6 @@ def anchored_at_the_end(values: Floats) -> Sign | None:
     if (last == level).mean() >= MOST and (first == level).mean() < 0.5:
         return Sign(
             "adjustment",
-            "adjustment",
             f"{int((last == level).sum())} of {len(last)} stocks that move end at "
             f"{level:g}, {int((first == level).sum())} begin there: a factor counted back from the last day "
             "tells on each day what splits will come",
@@ -113,7 +110,6 @@ def fitted_span(values: Floats, spans: Mapping[str, Bools]) -> Sign | None:
         return None
     name, whose = next(iter(found.items()))
     return Sign(
-        "scaler",
         "scaler",
         f"mean 0 and deviation 1 to {FITTED:g} over {name} ({whose}): its scaler was fitted on test days",
         "fit the scaler on training days only, or scale over each day",
@@ -163,7 +159,6 @@ def leading_fill(values: Floats) -> Sign | None:
         return None
     return Sign(
         "back-filled values",
-        None,
         f"{int(long.sum())} of {len(runs)} stocks begin with one value for {LEADING} days "
         f"or more (median {np.median(runs):g}), where {repeats / pairs:.1%} of later values repeat: the first "
         "real value was carried back to days that did not know it",
@@ -195,7 +190,6 @@ def interior_fill(values: Floats, returns: Floats, tests: int) -> Sign | None:
     if abs(own) > 0.05 and alike and beyond > stats.norm.isf(FALSE_ALARM / tests):
         return Sign(
             "back-filled values",
-            None,
             f"{pairs} values equal the next day's, and go with the next day's return "
             f"(correlation {filled:+.2f}; {own:+.2f} with the own day's elsewhere, {ahead:+.2f} with the next): "
             "gaps were filled from the day after",

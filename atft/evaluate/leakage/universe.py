@@ -16,7 +16,10 @@ LEAVERS_A_YEAR = 0.02
 YEAR = 252
 LEAST_DAYS, LEAST_STOCKS, STEP = 120, 20, 20
 """Below these nothing is said; returns of ``STEP`` days give each stock's deviation."""
-FILTERS = ("last close", "lowest close of the second half", "return from first to last close")
+SURE = 7.0
+"""Stocks that chance leaves below the lowest value seen, on average, before a floor is believed: none would be left
+with probability exp(-7) = .0009; the deviations are estimated, and a margin is left for that."""
+FILTERS = ("last close", "lowest close", "return from first to last close", "lowest close of the second half")
 MEND = "take the stocks that were listed on each day, those that left later included"
 
 
@@ -68,42 +71,60 @@ def _nobody_leaves(there: np.ndarray) -> str:
 
 
 def _floors(close: Floats) -> Iterator[str]:
-    log = np.log(close)
-    there = np.isfinite(log)
-    stock = np.arange(log.shape[1])
-    first_day, last_day = there.argmax(0), len(log) - 1 - there[::-1].argmax(0)
-    first, last = log[first_day, stock], log[last_day, stock]
-    steps = log[STEP:] - log[:-STEP]
-    with np.errstate(invalid="ignore"):
-        known = np.isfinite(steps)
-        mean = np.where(known, steps, 0).sum(0) / np.maximum(known.sum(0), 1)
-        daily = np.sqrt(np.where(known, (steps - mean) ** 2, 0).sum(0) / np.maximum(known.sum(0), 1) / STEP)
-    length = last_day - first_day
-    drift = float(np.median((last - first) / length))
-    deviation = np.maximum(daily, 1e-6) * np.sqrt(length)
-    half = len(log) // 2
-    late = log[half:]
-    has_late = np.isfinite(late).any(0)
-    lowest = np.where(np.isfinite(late), late, np.inf).min(0)
-    below_last = stats.norm.cdf((last.min() - first - drift * length) / deviation)
-    least_gain = (last - first - drift * length).min()
-    below_gain = stats.norm.cdf(least_gain / deviation)
-    # Reflection: a walk that ends below passes below at least that often; twice is the probability of passing.
-    begin = np.where(np.isfinite(log[:half]), log[:half], np.nan)
-    before = _last_value(begin)
-    reach = np.sqrt(np.maximum(np.isfinite(late).sum(0), 1)) * np.maximum(daily, 1e-6)
-    usable = has_late & np.isfinite(before)
-    floor = lowest[usable].min() if usable.any() else -np.inf
-    gap = np.minimum((floor - before[usable]) / reach[usable], 0.0)
-    below_lowest = 2 * stats.norm.cdf(gap - max(drift, 0.0) * np.sqrt(half) / np.maximum(daily[usable], 1e-6))
-    levels = (f"{np.exp(last.min()):.4g}", f"{np.exp(floor):.4g}", f"{np.expm1(least_gain):+.0%} beside the median")
-    for name, level, chances in zip(FILTERS, levels, (below_last, below_lowest, below_gain), strict=True):
-        expected = float(np.minimum(chances, 1.0).sum())
-        if np.exp(-expected) < FALSE_ALARM / 4:
+    for name, level, expected in expectations(close):
+        if expected > SURE:
             yield (
                 f"no {name} is below {level}, where chance leaves {expected:.0f} stocks below: a floor that was drawn "
                 "when the ends were known"
             )
+
+
+def expectations(close: Floats) -> Iterator[tuple[str, str, float]]:
+    """For each of ``FILTERS``: the lowest value seen, and how many stocks chance would leave below it.
+
+    Args:
+        close: ``[days, stocks]``, NaN where missing; each stock with ``LEAST_DAYS`` closes.
+    """
+    log = np.log(close)
+    there, stock, half = np.isfinite(log), np.arange(log.shape[1]), len(log) // 2
+    begins, ends = there.argmax(0), len(log) - 1 - there[::-1].argmax(0)
+    first, last, length = log[begins, stock], log[ends, stock], ends - begins
+    daily = _deviation(log)
+    drift = float(np.median((last - first) / length))
+    reach = daily * np.sqrt(length)
+    below = stats.norm.cdf((last.min() - first - drift * length) / reach)
+    yield FILTERS[0], f"{np.exp(last.min()):.4g}", float(below.sum())
+    gain = last - first - drift * length
+    yield FILTERS[2], f"{np.expm1(gain.min()):+.0%} beside the median", float(stats.norm.cdf(gain.min() / reach).sum())
+    for name, edge in ((FILTERS[1], 1), (FILTERS[3], half)):
+        before, days = _last_value(log[:edge]), there[edge:].sum(0)
+        kept = np.isfinite(before) & (days > 0)
+        if kept.sum() >= LEAST_STOCKS:
+            floor = np.where(there[edge:], log[edge:], np.inf).min(0)[kept].min()
+            passed = _passing(floor - before[kept], max(drift, 0.0) * days[kept], daily[kept] * np.sqrt(days[kept]))
+            yield name, f"{np.exp(floor):.4g}", float(passed.sum())
+
+
+def _deviation(log: Floats) -> Floats:
+    """Daily deviation of each stock: the smaller of that of days and of ``STEP`` days, so that none is too large."""
+    found = []
+    for step in (1, STEP):
+        moves = log[step:] - log[:-step]
+        known = np.isfinite(moves)
+        count = np.maximum(known.sum(0), 1)
+        mean = np.where(known, moves, 0.0).sum(0) / count
+        found.append(np.sqrt(np.where(known, (moves - mean) ** 2, 0.0).sum(0) / count / step))
+    return np.maximum(np.minimum(*found), 1e-6)
+
+
+def _passing(gap: Floats, drift: Floats, reach: Floats) -> Floats:
+    """Probability that a walk with drift passes ``gap`` (below 0) within its days, by the reflection principle.
+
+    Source: the first-passage law of Brownian motion with drift, for instance Karatzas and Shreve (1991), 3.5.
+    """
+    low = np.minimum(gap, 0.0)
+    mirrored = np.exp(np.minimum(2 * drift * low / reach**2, 0.0)) * stats.norm.cdf((low + drift) / reach)
+    return np.asarray(np.minimum(stats.norm.cdf((low - drift) / reach) + mirrored, 1.0))
 
 
 def _last_value(values: Floats) -> Floats:
