@@ -17,13 +17,15 @@ from atft.data import gather, labels, splits
 from atft.data import graph as graphs
 from atft.data.build import build
 from atft.data.graph import TrailingGraph
+from atft.data.leakage.pipeline import Pipeline
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.sampler import BlockSampler
 from atft.data.synth import SynthOptions, make_market
+from atft.evaluate.leakage.finding import Finding
 from atft.experiment.leak_path import Parts
 from atft.experiment.leak_path import findings as path_findings
-from atft.experiment.leakage import fitted_to
+from atft.experiment.leakage import Asked, check, fitted_to
 from atft.experiment.tiers import resolve
 from tests import leaky_pipelines
 from tests.integration.command import Outcome, refused, run
@@ -72,13 +74,21 @@ def made(folder: Path, pipeline: str, table: pl.DataFrame) -> Case:
     return case
 
 
-def offenders(outcome: Outcome, proves: str) -> dict[str, set[str]]:
+def checked(case: Case, pipeline: bool = True) -> list[Finding]:
+    """What is found with one cut, by the pipeline on its bars or on the table that it made."""
+    panel = Panel.open(case.panel)
+    function = Pipeline.load(f"tests.leaky_pipelines:{case.pipeline}") if pipeline else None
+    asked = Asked(panel, fitted_to(resolve("tier1").tier, panel), case.bars if pipeline else case.table, None, function)
+    return check(asked, lambda stage, part: None, cuts=(0.6,))
+
+
+def named(found: list[Finding], proves: str) -> dict[str | None, set[str]]:
     """Offender → checks that name it, of those that prove, or of those that suspect."""
-    found: dict[str, set[str]] = {}
-    for row in outcome.json["findings"]:
-        if row["finding"] in ("leak", "suspect") and row["proves"] == proves:
-            found.setdefault(row["offender"], set()).add(row["check"])
-    return found
+    names: dict[str | None, set[str]] = {}
+    for each in found:
+        if each.fails and each.proves == proves:
+            names.setdefault(each.offender, set()).add(each.check)
+    return names
 
 
 PLANTED = {
@@ -102,13 +112,11 @@ PLANTED = {
 def test_a_planted_leak_is_proven_by_the_pipeline_and_suspected_by_statistics(name: str, tmp_path: Path) -> None:
     stocks = 150 if name == "survivors" else 60
     table = bars(11, splits=name in ("adjusted_from_the_end", "level_of_adjusted"), stocks=stocks)
-    done = made(tmp_path / "case", name, table).by_pipeline()
-    assert done.code == 1
+    found = checked(made(tmp_path / "case", name, table))
     proven, suspected = PLANTED[name]
-    assert offenders(done, "proof").keys() == proven
-    assert offenders(done, "suspicion") == suspected
-    for row in done.json["findings"]:
-        assert row["finding"] not in ("leak", "suspect") or row["mend"]
+    assert named(found, "proof").keys() == proven
+    assert named(found, "suspicion") == suspected
+    assert all(each.mend for each in found if each.fails)
 
 
 @pytest.fixture(scope="module")
@@ -117,10 +125,11 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Case:
 
 
 def test_an_honest_pipeline_is_clean_in_every_way_to_look_at_it(honest: Case) -> None:
-    for done in (honest.verify(), honest.verify("--source", honest.table), honest.by_pipeline()):
-        assert done.code == 0, done
-        assert done.json["passed"]
-        assert done.json["offenders"] == []
+    assert named(checked(honest, pipeline=False), "suspicion") == {}
+    done = honest.by_pipeline()
+    assert done.code == 0, done
+    assert done.json["passed"]
+    assert done.json["offenders"] == []
     checks = {row["check"]: row for row in done.json["findings"]}
     assert checks["pipeline rebuilt"]["finding"] == "clean"
     assert checks["features rebuilt"]["finding"] == "clean"
@@ -129,9 +138,9 @@ def test_an_honest_pipeline_is_clean_in_every_way_to_look_at_it(honest: Case) ->
 
 def test_a_panel_alone_says_what_it_cannot_tell(honest: Case) -> None:
     found = {row["check"]: row for row in honest.verify().json["findings"]}
-    for check in ("features rebuilt", "whole-sample traces", "graph in the panel"):
-        assert found[check]["finding"] == "not checked"
-        assert found[check]["evidence"].startswith("not checked, because ")
+    for name in ("features rebuilt", "whole-sample traces", "graph in the panel"):
+        assert found[name]["finding"] == "not checked"
+        assert found[name]["evidence"].startswith("not checked, because ")
 
 
 def test_the_text_tells_check_proof_finding_offender_evidence_and_mend(tmp_path: Path) -> None:
@@ -156,7 +165,7 @@ def test_pandas_pipelines_are_called_with_pandas(tmp_path: Path) -> None:
     table.write_parquet(case.bars)
     pl.from_pandas(leaky_pipelines.with_pandas(table.to_pandas())).write_parquet(case.table)
     build(case.table, case.panel, Roles(features=("past", "leaky")), computed=COMPUTED)
-    assert offenders(case.by_pipeline(), "proof").keys() == {"leaky"}
+    assert named(checked(case), "proof").keys() == {"leaky"}
 
 
 def test_wrong_use_is_refused(honest: Case, tmp_path: Path) -> None:
@@ -172,11 +181,11 @@ def test_wrong_use_is_refused(honest: Case, tmp_path: Path) -> None:
 
 
 def test_a_pipeline_that_throws_dice_is_not_checked(tmp_path: Path) -> None:
-    done = made(tmp_path / "case", "random", bars(11))
+    done = checked(made(tmp_path / "case", "random", bars(11)))
     # Its table differs from call to call, so that it is the panel's in all that the source is known by: the bars.
-    found = {row["check"]: row for row in done.by_pipeline().json["findings"]}
-    assert found["pipeline rebuilt"]["finding"] == "not checked"
-    assert "'dice'" in found["pipeline rebuilt"]["evidence"]
+    (found,) = [each for each in done if each.check == "pipeline rebuilt"]
+    assert found.verdict == "not checked"
+    assert "'dice'" in found.evidence
 
 
 def test_a_panel_of_a_month_is_refused(tmp_path: Path) -> None:
@@ -243,13 +252,14 @@ def test_a_part_of_the_data_path_that_leaks_is_proven(
 def test_a_graph_that_lies_in_the_panel_and_knows_the_future_is_proven(tmp_path: Path) -> None:
     case = made(tmp_path / "case", "honest", bars(11))
     panel, tier = Panel.open(case.panel), resolve("tier1").tier
+    tier = fitted_to(tier, panel)
     graphs.trailing_graph(panel, tier.graph)
-    assert {row["check"]: row["finding"] for row in case.verify().json["findings"]}["graph in the panel"] == "clean"
+    assert [each.verdict for each in path_findings(panel, tier, [100], Parts(), 1)].count("clean") == 6
     (folder,) = (case.panel / "graphs").iterdir()
     graphs._write(folder, ahead(panel, tier.graph, days=range(len(panel.days))))
     done = case.verify()
-    assert offenders(done, "proof") == {"graph": {"graph in the panel"}}
     assert done.code == 1
+    assert done.json["offenders"] == ["graph"]
 
 
 def test_a_planted_signal_is_no_leak_and_loses_its_worth_when_labels_are_shifted(market: Path, panel: Path) -> None:
@@ -261,5 +271,5 @@ def test_a_planted_signal_is_no_leak_and_loses_its_worth_when_labels_are_shifted
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(24))
 def test_no_honest_market_is_accused(seed: int, tmp_path: Path) -> None:
-    done = made(tmp_path / "case", "honest", bars(200 + seed)).by_pipeline()
-    assert done.json["offenders"] == [], done
+    found = checked(made(tmp_path / "case", "honest", bars(200 + seed)))
+    assert [each for each in found if each.fails] == []

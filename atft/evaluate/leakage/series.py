@@ -13,6 +13,8 @@ from atft.evaluate.metrics import Bools, Floats
 
 MOST = 0.9
 """Share of stocks that a whole-sample statistic shows in before it is believed."""
+ROUNDING = 1e-6
+"""Relative distance below which two numbers in single precision are one."""
 LEAST_STOCKS, LEAST_DAYS = 10, 20
 """Stocks, and days of a stock, below which its extremes say nothing."""
 FITTED = 1e-6
@@ -50,11 +52,12 @@ def extremes(values: Floats) -> Sign | None:
         ("maximum", np.where(known, kept, -np.inf).max(0)),
         ("minimum", np.where(known, kept, np.inf).min(0)),
     ):
-        levels, counts = np.unique(end, return_counts=True)
-        level = levels[counts.argmax()]
-        shared = end == level
-        times = (kept[:, shared] == level).sum(0)
-        if shared.mean() >= MOST and np.median(times) <= 2 and (first[shared] == level).mean() < 0.5:
+        level = float(np.median(end))
+        rounding = ROUNDING * max(abs(level), float(np.nanmedian(np.abs(kept))))
+        shared = np.abs(end - level) <= rounding
+        times = (np.abs(kept[:, shared] - level) <= rounding).sum(0)
+        begins = np.abs(first[shared] - level) <= rounding
+        if shared.mean() >= MOST and np.median(times) <= 2 and begins.mean() < 0.5:
             return Sign(
                 "whole-sample scale",
                 f"the {name} of {int(shared.sum())} of {len(end)} stocks is {level:g}, "
@@ -80,13 +83,13 @@ def anchored_at_the_end(values: Floats) -> Sign | None:
     stock = np.flatnonzero(moves)
     first = values[there.argmax(0), np.arange(values.shape[1])][stock]
     last = values[len(values) - 1 - there[::-1].argmax(0), np.arange(values.shape[1])][stock]
-    levels, counts = np.unique(last, return_counts=True)
-    level = levels[counts.argmax()]
-    if (last == level).mean() >= MOST and (first == level).mean() < 0.5:
+    level = float(np.median(last))
+    first, last = (np.abs(side - level) <= ROUNDING * max(abs(level), 1.0) for side in (first, last))
+    if last.mean() >= MOST and first.mean() < 0.5:
         return Sign(
             "adjustment",
-            f"{int((last == level).sum())} of {len(last)} stocks that move end at "
-            f"{level:g}, {int((first == level).sum())} begin there: a factor counted back from the last day "
+            f"{int(last.sum())} of {len(last)} stocks that move end at "
+            f"{level:g}, {int(first.sum())} begin there: a factor counted back from the last day "
             "tells on each day what splits will come",
             "count the factor forward from each stock's first day",
         )

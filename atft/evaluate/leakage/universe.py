@@ -71,12 +71,13 @@ def _nobody_leaves(there: np.ndarray) -> str:
 
 
 def _floors(close: Floats) -> Iterator[str]:
-    for name, level, expected in expectations(close):
-        if expected > SURE:
-            yield (
-                f"no {name} is below {level}, where chance leaves {expected:.0f} stocks below: a floor that was drawn "
-                "when the ends were known"
-            )
+    found = [
+        f"no {name} below {level}, where {expected:.0f} are expected"
+        for name, level, expected in expectations(close)
+        if expected > SURE
+    ]
+    if found:
+        yield f"floors that chance does not leave, drawn when the ends were known: {', '.join(found)}"
 
 
 def expectations(close: Floats) -> Iterator[tuple[str, str, float]]:
@@ -114,7 +115,7 @@ def _deviation(log: Floats) -> Floats:
         count = np.maximum(known.sum(0), 1)
         mean = np.where(known, moves, 0.0).sum(0) / count
         found.append(np.sqrt(np.where(known, (moves - mean) ** 2, 0.0).sum(0) / count / step))
-    return np.maximum(np.minimum(*found), 1e-6)
+    return np.asarray(np.maximum(np.minimum(*found), 1e-6))
 
 
 def _passing(gap: Floats, drift: Floats, reach: Floats) -> Floats:
