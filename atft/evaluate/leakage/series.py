@@ -183,13 +183,16 @@ def interior_fill(values: Floats, returns: Floats, tests: int) -> Sign | None:
     x, later = values[:-1], returns[1:]
     same = x == values[1:]
     whole = np.isfinite(x) & np.isfinite(values[1:]) & np.isfinite(later) & np.isfinite(returns[:-1])
+    if not whole.any():
+        return None
+    whole &= (x > x[whole].min()) & (x < x[whole].max())  # a bound that is met twice repeats too
     share = same[whole].mean() if whole.any() else 0.0
     if not 0 < share < REPEATS or (pairs := int((whole & same).sum())) < 50:
         return None
     own, ahead = (_correlation(x, other, whole & ~same) for other in (returns[:-1], later))
     filled = _correlation(x, later, whole & same)
     beyond = (np.arctanh(filled) - np.arctanh(ahead)) * np.sqrt(pairs - 3) * np.sign(own)
-    alike = filled * np.sign(own) > 0.5 * abs(own)  # a bound that is met twice repeats too, and goes with no day
+    alike = filled * np.sign(own) > 0.5 * abs(own)
     if abs(own) > 0.05 and alike and beyond > stats.norm.isf(FALSE_ALARM / tests):
         return Sign(
             "back-filled values",
