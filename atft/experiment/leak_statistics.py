@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atft.config import Tier
+from atft.data.build import Grid
 from atft.data.graph import daily_returns
 from atft.data.leakage.rebuild import computed_names
 from atft.data.panel import Panel
@@ -31,8 +32,6 @@ class _Sums:
     Attributes:
         daily: day and rank correlations with returns around it.
         hindsight: ``[features, targets]``, mean over early days.
-        still: ``[days, features]``, whether the cross-section stood still since the day before.
-        still_days: numbers of those days.
     """
 
     daily: list[tuple[int, npt.NDArray[np.float64]]]
@@ -136,8 +135,6 @@ def of_source(panel: Panel, checked: Checked, tier: Tier, tell: Tell) -> Iterato
     if not checked.own_names:
         yield not_checked(RAW, "suspicion", "the source has no features of its own")
         return
-    from atft.data.build import Grid
-
     cells, shape = Grid.of(checked).cells, panel.close.shape
     returns, spans = daily_returns(np.asarray(panel.close)), _spans(panel, tier)
     named = 0

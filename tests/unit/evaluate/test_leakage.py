@@ -107,7 +107,7 @@ def test_a_shared_maximum_reached_once_is_a_whole_samples_and_a_running_one_is_n
     found = series.extremes((table / table.max()).to_numpy())
     assert found is not None
     assert "maximum of 40 of 40 stocks is 1" in found.evidence
-    rounded = (table / table.max()).to_numpy(np.float32)
+    rounded = (table / table.max()).to_numpy(np.float32).copy()
     rounded[(rounded == 1) & (np.arange(STOCKS) % 3 == 0)] -= np.float32(2**-24)
     assert series.extremes(rounded.astype(float)) is not None, "off by one rounding in some stocks"
     assert series.extremes(((table - table.min()) / (table.max() - table.min())).to_numpy()) is not None
