@@ -246,7 +246,7 @@ DTYPE = click.option("--dtype", type=click.Choice(["float64", "float32", "tier"]
 
 @cli.group()
 def verify() -> None:
-    """Check on this machine that workers, micro-batches and restarts change no number."""
+    """Check that workers, micro-batches and restarts change no number, and that no number knows the future."""
 
 
 @verify.command()
@@ -282,6 +282,27 @@ def determinism(tier_name: str, assignments: tuple[str, ...], as_json: bool, **o
     from atft.launch import verify as checks
 
     _judge(as_json, checks.determinism(tier_name, parse_flags(assignments), quiet=as_json, **options))
+
+
+@verify.command()
+@click.argument("panel", type=click.Path(path_type=Path))
+@click.option(
+    "--source", type=click.Path(path_type=Path), help="Table that PANEL was built from, or that --pipeline takes."
+)
+@click.option("--roles", type=click.Path(path_type=Path), help="YAML that names the columns; PANEL's own without it.")
+@click.option("--pipeline", metavar="MODULE:FUNCTION", help="Function that makes the table of PANEL of the source.")
+@click.option(
+    "--tier", metavar="TIER", help="Tier whose label, graph and split are used; tier1 fitted to the calendar."
+)
+@click.option(
+    "--accept", multiple=True, metavar="OFFENDER", help="A feature or part that is known to leak; may repeat."
+)
+@JSON
+def leakage(panel: Path, as_json: bool, **options: Any) -> None:
+    """Look for knowledge of the future in PANEL: rebuild it with other futures, and suspect what knows too much."""
+    from atft.launch.leakage import leakage as check
+
+    _judge(as_json, check(panel, quiet=as_json, **options))
 
 
 @cli.command()

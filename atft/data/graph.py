@@ -91,6 +91,12 @@ def trailing_graph(
     return cached
 
 
+def cached_graph(panel: Panel, settings: config.Graph) -> TrailingGraph | None:
+    """The graph that is kept beside the panel, which training would read; None where there is none."""
+    shape = (len(panel.days), len(panel.codes), settings.neighbours)
+    return _read(panel.path / "graphs" / _key(panel, settings), shape)
+
+
 def daily_returns(close: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Simple close-to-close returns ``[days, stocks]``; NaN on the first day and where either close is missing."""
     returns = np.full(close.shape, np.nan)

@@ -1,0 +1,1 @@
+"""Statistics that betray knowledge of the future, and what is said of them."""
