@@ -5,37 +5,19 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from atft.errors import UseError
+from atft.evaluate.result_inference import Inference
+from atft.evaluate.result_types import Bounds, Count, Maybe, Model, Number, Sha256
 
 SCHEMA_VERSION = 1
 """Rises when a field changes its meaning or goes; a new optional field does not raise it."""
-
-
-def _none_if_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-Count = Annotated[int, Field(ge=0)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Maybe = Annotated[Number | None, BeforeValidator(_none_if_nan)]
-"""A number, or null where it is undefined; NaN becomes null, an infinite value is refused."""
-Bounds = tuple[Number, Number] | None
-"""Lower and upper bound of a 95 % interval; null where none can be given."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Model(BaseModel):
-    """A frozen part of the result that refuses unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class EffectiveBatch(Model):
@@ -221,6 +203,8 @@ class Test(Statistics):
     """Stock-days that were scored but have no label; they are left out."""
     sampled_ic: Maybe
     """Mean information coefficient on stock samples as in training, beside ``ic`` on whole cross-sections."""
+    inference: Inference | None = None
+    """How far the figures can be trusted; null in results of before there was such a part."""
 
 
 class Result(Model):

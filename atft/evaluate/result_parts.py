@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from atft.evaluate.metrics import Floats, Interval
-from atft.evaluate.result import Baseline, Bounds, Month, Series, Test
+from atft.evaluate.result import Baseline, Month, Series, Test
+from atft.evaluate.result_types import Bounds
 from atft.evaluate.summary import Dates, ShuffledSummary, TestSummary, ic_by_month
 
 _COPIED = (
