@@ -108,7 +108,7 @@ def expected_maximum(trials: int, variance: float) -> float:
     if trials < 2 or not variance >= 0:
         raise ValueError(f"trials = {trials} must be at least 2 and their variance = {variance} at least 0")
     gamma = float(np.euler_gamma)
-    first, second = stats.norm.ppf([1 - 1 / trials, 1 - 1 / (trials * np.e)])
+    first, second = stats.norm.isf(1 / trials), stats.norm.isf(1 / (trials * np.e))
     return float(np.sqrt(variance) * ((1 - gamma) * first + gamma * second))
 
 

@@ -11,8 +11,9 @@ from scipy import stats
 
 from atft.evaluate import deflation, metrics, multiple, power
 from atft.evaluate.metrics import Floats, Interval
-from atft.evaluate.paired import Paired, sharpe_difference
+from atft.evaluate.pairing import paired
 from atft.evaluate.resampling import bootstrap_sharpe_interval
+from atft.evaluate.result import Series
 from atft.evaluate.result_inference import Deflated, Difference, Estimate, Inference
 from atft.evaluate.summary import TRADING_DAYS, TestSummary
 
@@ -26,24 +27,23 @@ class Search:
     Attributes:
         trials: different evaluations of the test period, this one among them; 0 where nothing is known.
         sharpes: their daily Sharpe ratios, as far as they are defined.
-        looks: all evaluations of the test period.
         elsewhere: different evaluations of the same dates on other panels.
     """
 
     trials: int
     sharpes: Sequence[float]
-    looks: int
     elsewhere: int = 0
 
 
 def inference(
-    summary: TestSummary, baselines: Mapping[str, TestSummary], search: Search, test_sha256: str
+    summary: TestSummary, own: Series, others: Mapping[str, Series], search: Search, test_sha256: str
 ) -> Inference:
     """How far a summary can be trusted.
 
     Args:
         summary: of the model.
-        baselines: of what it is compared with, over the same rows of days.
+        own: its daily series.
+        others: those of what it is compared with.
         search: looks at this test period.
         test_sha256: hash of its label dates.
     """
@@ -66,7 +66,7 @@ def inference(
         minimum_track_record_days=deflation.minimum_track_record(ratio, error, summary.days),
         detectable_sharpe_annual=_detectable(error, summary.days),
         deflated=deflated(ratio, error, search),
-        against=_against(summary, baselines),
+        against=_against(own, others, horizon),
         test_sha256=test_sha256,
     )
 
@@ -84,7 +84,6 @@ def deflated(ratio: float, error: float, search: Search) -> Deflated:
         probability=found.probability,
         benchmark_annual=found.benchmark * YEAR,
         trials=search.trials,
-        looks=search.looks,
         elsewhere=search.elsewhere,
         variance_annual=found.variance * TRADING_DAYS,
         note=_note(search, found),
@@ -102,8 +101,8 @@ def _note(search: Search, found: deflation.Deflation) -> str:
     )
 
 
-def _against(summary: TestSummary, baselines: Mapping[str, TestSummary]) -> dict[str, Difference]:
-    found = {name: paired(summary, each) for name, each in baselines.items()}
+def _against(own: Series, others: Mapping[str, Series], horizon: int) -> dict[str, Difference]:
+    found = {name: paired(own, each, horizon) for name, each in others.items()}
     adjusted = multiple.holm(np.array([each.p_value for each in found.values()]))
     return {
         name: Difference(
@@ -117,13 +116,6 @@ def _against(summary: TestSummary, baselines: Mapping[str, TestSummary]) -> dict
         )
         for (name, each), holm in zip(found.items(), adjusted, strict=True)
     }
-
-
-def paired(first: TestSummary, second: TestSummary) -> Paired:
-    """The difference of two summaries' annual Sharpe ratios, on the rows that both have."""
-    _, mine, its = np.intersect1d(first.rows, second.rows, assume_unique=True, return_indices=True)
-    found = sharpe_difference(first.gross[mine], second.gross[its], horizon=first.horizon)
-    return found.scaled(YEAR / math.sqrt(first.horizon))
 
 
 def _shape(daily: Floats) -> tuple[float, float]:

@@ -151,16 +151,15 @@ def _nothing(x: Floats, y: Floats, statistic: Statistic, varies: bool) -> Paired
     return Paired(x.size, correlation, interval, nothing, interval, nothing, 0, nothing)
 
 
-def _studentised(
-    x: Floats, y: Floats, found: float, indices: Indices, length: int, parts: Parts
-) -> Floats:
+def _studentised(x: Floats, y: Floats, found: float, indices: Indices, length: int, parts: Parts) -> Floats:
     """``|Δ* - Δ| / s(Δ*)`` of each resample; infinite, which counts against a finding, where it does not vary."""
     (one, its), (other, others) = parts(x[indices]), parts(y[indices])
     blocks = x.size // length
     sums = (its - others)[:, : blocks * length].reshape(len(indices), blocks, length).sum(axis=2)
     error = np.sqrt((sums**2).sum(axis=1) / (blocks * length) / x.size)
     moved = np.abs(one - other - found)
-    return np.divide(moved, error, out=np.full(len(indices), np.inf), where=np.isfinite(moved) & (error > 0))
+    larger: Floats = np.divide(moved, error, out=np.full(len(indices), np.inf), where=np.isfinite(moved) & (error > 0))
+    return larger
 
 
 def _mean_parts(drawn: Floats) -> tuple[Floats, Floats]:

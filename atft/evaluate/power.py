@@ -15,48 +15,76 @@ POWER = 0.8
 
 @dataclass(frozen=True)
 class Noise:
-    """What blurs an estimated Sharpe ratio, mean IC, or difference of two.
+    """What blurs an estimated Sharpe ratio, mean IC, or difference of two, of the mean over seeds.
 
-    The variance over ``days`` test days and ``seeds`` seeds of each configuration is
-    ``per_day / days + seeds_variance / seeds``. The first part is the same for all seeds, which share the test days;
-    what of it differs between seeds is counted in both parts, so that plans are rather too long than too short.
+    Over ``days`` test days and ``seeds`` seeds of each configuration its variance is
+    ``shared / days + own / (days · seeds) + training / seeds``.
 
     Attributes:
-        per_day: long-run variance: the square of the standard error, times the days it was found on. It holds the
-            autocorrelation of the days, and of a difference the correlation of the two series.
-        seeds_variance: of the estimate over seeds on the same days; of a difference, the sum of both sides'. 0 where
-            chance in training is left out of account.
+        shared: long-run variance of a day that all seeds have in common, since they share the test days: more seeds do
+            not take it away. It holds the days' autocorrelation and, of a difference, the correlation of both sides.
+        own: long-run variance of a day that each seed has for itself.
+        training: variance between seeds that no number of days takes away: some are better models than others. 0 where
+            it is left out of account.
     """
 
-    per_day: float
-    seeds_variance: float = 0.0
+    shared: float
+    own: float = 0.0
+    training: float = 0.0
 
     @classmethod
-    def of(cls, standard_error: float, days: int, seeds_variance: float = 0.0) -> Noise:
-        """The noise of an estimate with this standard error over so many days."""
-        return cls(standard_error**2 * days, seeds_variance)
+    def of(cls, standard_error: float, days: int) -> Noise:
+        """Of a single seed whose estimate has this standard error over so many days."""
+        return cls(standard_error**2 * days)
 
     @classmethod
-    def of_difference(cls, first: Noise, second: Noise, correlation: float) -> Noise:
-        """The noise of a difference of two estimates whose errors have this correlation.
+    def over_seeds(cls, per_day: float, days: int, variance: float, correlation: float) -> Noise:
+        """Of a configuration that was trained under several seeds.
 
-        Raises:
-            ValueError: a correlation outside -1 to 1.
+        Args:
+            per_day: long-run variance of one seed's estimate: its squared standard error times the days.
+            days: test days that all seeds share.
+            variance: of the estimates over seeds.
+            correlation: of two seeds' daily series; where it is NaN, all of a day's noise counts as shared and all of
+                the variance over seeds as training's, which plans too long rather than too short.
         """
-        if not -1 <= correlation <= 1:
-            raise ValueError(f"correlation = {correlation} must be from -1 to 1")
-        shared = 2 * correlation * math.sqrt(first.per_day * second.per_day)
-        return cls(
-            max(first.per_day + second.per_day - shared, 0.0), first.seeds_variance + second.seeds_variance
-        )
+        if math.isnan(correlation):
+            return cls(per_day, 0.0, variance)
+        alike = min(max(correlation, 0.0), 1.0)
+        own = (1 - alike) * per_day
+        return cls(alike * per_day, own, max(variance - own / days, 0.0))
 
-    def scaled(self, factor: float) -> Noise:
-        """The same in a unit ``factor`` times as small, such as days made years."""
-        return Noise(self.per_day * factor**2, self.seeds_variance * factor**2)
+    @classmethod
+    def of_difference(cls, per_day: float, first: Noise, second: Noise | None = None) -> Noise:
+        """Of the difference of two estimates on the same days.
+
+        Args:
+            per_day: long-run variance of the difference of one seed of each.
+            first, second: of the two sides; None for one that has no seeds, as a baseline.
+        """
+        sides = [first] if second is None else [first, second]
+        own = min(sum(side.own for side in sides), per_day)
+        return cls(per_day - own, own, sum(side.training for side in sides))
+
+    @property
+    def per_day(self) -> float:
+        """Long-run variance of one seed's estimate."""
+        return self.shared + self.own
 
     def error(self, days: float, seeds: float = 1) -> float:
         """Standard error over ``days`` test days and the mean of ``seeds`` seeds."""
-        return math.sqrt(self.per_day / days + self.seeds_variance / seeds)
+        return math.sqrt(self.shared / days + (self.own / days + self.training) / seeds)
+
+
+def correlated(first: float, second: float, correlation: float) -> float:
+    """Long-run variance of a difference of two series that have these, and this correlation.
+
+    Raises:
+        ValueError: a correlation outside -1 to 1.
+    """
+    if not -1 <= correlation <= 1:
+        raise ValueError(f"correlation = {correlation} must be from -1 to 1")
+    return max(first + second - 2 * correlation * math.sqrt(first * second), 0.0)
 
 
 def power_of(difference: float, noise: Noise, days: float, seeds: float = 1, *, level: float = LEVEL) -> float:
@@ -84,29 +112,27 @@ def days_needed(
     Arguments as for :func:`power_of`.
 
     Returns:
-        Infinite where the spread over seeds alone hides it: more seeds are needed then, not more days.
+        Infinite where chance in training alone hides it: more seeds are needed then, not more days.
 
     Raises:
         ValueError: a difference of 0, or a level or power outside 0 to 1.
     """
     _check(difference, level, power)
-    left = _variance_allowed(difference, level, power) - noise.seeds_variance / seeds
-    return noise.per_day / left if left > 0 else math.inf
+    left = _variance_allowed(difference, level, power) - noise.training / seeds
+    return (noise.shared + noise.own / seeds) / left if left > 0 else math.inf
 
 
-def seeds_needed(
-    difference: float, noise: Noise, days: float, *, level: float = LEVEL, power: float = POWER
-) -> float:
+def seeds_needed(difference: float, noise: Noise, days: float, *, level: float = LEVEL, power: float = POWER) -> float:
     """Seeds of each configuration after which ``difference`` is seen on ``days`` days, as a fraction; at least 1.
 
     Arguments and errors as for :func:`days_needed`.
 
     Returns:
-        Infinite where the days alone hide it: more days are needed then, not more seeds.
+        Infinite where what all seeds share of the days hides it: more days are needed then, not more seeds.
     """
     _check(difference, level, power)
-    left = _variance_allowed(difference, level, power) - noise.per_day / days
-    return max(1.0, noise.seeds_variance / left) if left > 0 else math.inf
+    left = _variance_allowed(difference, level, power) - noise.shared / days
+    return max(1.0, (noise.own / days + noise.training) / left) if left > 0 else math.inf
 
 
 def least_difference(

@@ -240,6 +240,10 @@ class Result(Model):
     runtime_seconds: Number
 
 
+class SchemaError(UseError):
+    """A file that is no result of the schema that this atft reads."""
+
+
 def write(path: str | os.PathLike[str], result: Result) -> None:
     """Write ``result`` to ``path``, all of it or nothing.
 
@@ -271,8 +275,9 @@ def read(path: str | os.PathLike[str]) -> Result:
     """The result at ``path``.
 
     Raises:
-        UseError: the file is missing, no JSON, of another schema version, or breaks the schema (the first
-            offending field is named).
+        UseError: the file is missing.
+        SchemaError: it is no JSON, of another schema version, or breaks the schema (the first offending field is
+            named).
     """
     path = Path(path)
     try:
@@ -282,10 +287,10 @@ def read(path: str | os.PathLike[str]) -> Result:
             f"{path}: no result can be read here: {error.strerror or error}. Mend: name a finished run."
         ) from error
     except ValueError as error:
-        raise UseError(f"{path}: not a JSON file ({error}). Mend: evaluate the run again.") from error
+        raise SchemaError(f"{path}: not a JSON file ({error}). Mend: evaluate the run again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise UseError(
+        raise SchemaError(
             f"{path}: schema_version = {version!r}, this atft reads {SCHEMA_VERSION}. Mend: evaluate the run again."
         )
     try:
@@ -293,7 +298,7 @@ def read(path: str | os.PathLike[str]) -> Result:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UseError(
+        raise SchemaError(
             f"{path}: {error.error_count()} fields break the schema of result.json, the first is {field} = "
             f"{str(first['input'])[:80]}: {first['msg']}. Mend: evaluate the run again."
         ) from error

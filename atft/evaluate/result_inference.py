@@ -25,8 +25,6 @@ class Deflated(Model):
     """What the best of so many trials of no worth is expected to reach, a year."""
     trials: Count
     """Different evaluations of this test period, this one among them; baselines do not count."""
-    looks: Count
-    """All evaluations of it, those that gave the same again and those of baselines included."""
     elsewhere: Count
     """Different evaluations of the same dates on other panels; they are not in ``trials``."""
     variance_annual: Maybe

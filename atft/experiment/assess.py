@@ -15,8 +15,10 @@ from atft.data.labels import forward_returns, label_dates
 from atft.data.panel import Panel
 from atft.data.splits import Periods
 from atft.evaluate import baselines, result, result_parts
+from atft.evaluate.inference import inference
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
+from atft.experiment.registry import Kind, Registry, Trials, dates_sha256, evaluation_of
 from atft.objective.rows import TERMS
 from atft.train.loop import Trainer
 from atft.train.setup import Setup
@@ -63,13 +65,21 @@ class Outcomes:
 
 
 def assess(
-    trainer: Trainer, run: str, *, seconds: float, progress: Callable[[int, int], None] | None = None
+    trainer: Trainer,
+    run: str,
+    *,
+    registry: Registry,
+    seconds: float,
+    progress: Callable[[int, int], None] | None = None,
 ) -> result.Result | None:
     """Evaluate the last phase's best weights on the test period, beside the baselines; collective.
+
+    The evaluation is written down before anyone sees what it came to.
 
     Args:
         trainer: after its last phase.
         run: name of the run.
+        registry: of all evaluations.
         seconds: run time so far.
         progress: called with days done and in all.
 
@@ -90,6 +100,17 @@ def assess(
     if not setup.group.leads:
         return None
     summary = summarised(scores, test, tier)
+    found = all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores)
+    part = result_parts.model_part(
+        summary,
+        test.dates,
+        missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
+        sampled_ic=sampled_ic,
+    )
+    known = recorded(registry, run, tier, panel.sha256, test.dates, part, found)
+    others = {name: each.series for name, each in found if each is not None and each.series is not None}
+    assert part.series is not None
+    sure = inference(summary, part.series, others, known.search, dates_sha256(test.dates))
     return result.Result(
         run=run,
         tier=tier.name,
@@ -110,13 +131,8 @@ def assess(
         phases=_phases(trainer),
         batch_sharpe=_batch_sharpe(trainer),
         divergences=tuple(result.Divergence(**each.model_dump()) for each in state.divergences),
-        test=result_parts.model_part(
-            summary,
-            test.dates,
-            missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
-            sampled_ic=sampled_ic,
-        ),
-        baselines=all_baselines(panel, setup.gatherer.scorable, setup.periods, tier, test, scores),
+        test=part.model_copy(update={"inference": sure}),
+        baselines=found,
         planted=planted(panel.path),
         runtime_seconds=seconds,
     )
@@ -165,6 +181,26 @@ def simple_baselines(
         ),
         "equal_weight": result_parts.baseline_part(equal, test.dates),
     }
+
+
+def recorded(
+    registry: Registry, run: str, tier: Tier, panel_sha256: str, dates: npt.NDArray[np.datetime64], test: result.Test,
+    others: result.Baselines,
+) -> Trials:  # fmt: skip
+    """Write the evaluation of a run and of its baselines down, and say what is known of the test period then.
+
+    Raises:
+        UseError: the registry cannot be written, or an entry cannot be read.
+    """
+    seen: list[tuple[Kind, str, result.Statistics]] = [("network", "score-weighted", test)]
+    seen += [("baseline", name, each) for name, each in others if each is not None and name != "shuffled"]
+    for kind, variant, each in seen:
+        looked = evaluation_of(
+            run, tier, panel_sha256, dates, kind=kind, variant=variant, days=each.days,
+            sharpe_daily=each.sharpe_daily, ic=each.ic,
+        )  # fmt: skip
+        registry.record(looked)
+    return registry.trials(panel_sha256, dates_sha256(dates))
 
 
 def _phases(trainer: Trainer) -> Sequence[result.PhaseResult]:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from atft import __version__
 from atft.config import Tier
 from atft.errors import UseError
+from atft.evaluate.inference import Search
 from atft.evaluate.result_types import Count, Maybe, Sha256
 
 NAME = "_registry"
@@ -99,7 +100,7 @@ class Trials:
 
     Attributes:
         trials: different evaluations of networks and of variants of their backtests, the earliest of each.
-        looks: all evaluations, baselines and repeated ones included.
+        looks: all evaluations of such, those that only repeated another one included.
         elsewhere: different trials on the same dates of other panels.
     """
 
@@ -108,9 +109,10 @@ class Trials:
     elsewhere: int
 
     @property
-    def sharpes(self) -> list[float]:
-        """Daily Sharpe ratios of the trials that have one."""
-        return [each.sharpe_daily for each in self.trials if each.sharpe_daily is not None]
+    def search(self) -> Search:
+        """What a Sharpe ratio is deflated by."""
+        ratios = [each.sharpe_daily for each in self.trials if each.sharpe_daily is not None]
+        return Search(len(self.trials), ratios, self.elsewhere)
 
     def over_seeds(self, recipe_sha256: str) -> dict[int, Evaluation]:
         """The network's own evaluation of each seed of one recipe; of several for a seed, the latest."""
@@ -155,16 +157,8 @@ class Registry:
         here = [self._read(name) for name in names if name.startswith(f"{folder}/")]
         same_dates = [name for name in names if name.split("/")[0].endswith(f"-{test_sha256[:DIGITS]}")]
         others = [self._read(name) for name in same_dates if not name.startswith(f"{folder}/")]
-        return Trials(_different(here), len(here), len(_different(others)))
-
-    def check(self) -> None:
-        """Every entry can be read: found out before a run is computed whose evaluation will need them.
-
-        Raises:
-            UseError: as :meth:`trials`.
-        """
-        for name in self._files.list():
-            self._read(name)
+        looks = sum(each.kind != "baseline" for each in here)
+        return Trials(_different(here), looks, len(_different(others)))
 
     def _read(self, name: str) -> Evaluation:
         try:
@@ -206,7 +200,7 @@ def recipe_sha256(tier: Tier) -> str:
 
 def evaluation_of(
     run: str, tier: Tier, panel_sha256: str, label_dates: npt.NDArray[np.datetime64], *, kind: Kind, variant: str,
-    days: int, sharpe_daily: float, ic: float,
+    days: int, sharpe_daily: float | None, ic: float | None,
 ) -> Evaluation:  # fmt: skip
     """What is to be written down of a look at the test period of ``tier``.
 
@@ -217,8 +211,8 @@ def evaluation_of(
         label_dates: ``[decisions]`` of the test period, days left out included.
         kind, variant: what was evaluated.
         days: days that count.
-        sharpe_daily: Sharpe ratio per day, NaN where undefined.
-        ic: mean information coefficient, NaN where undefined.
+        sharpe_daily: Sharpe ratio per day, NaN or None where undefined.
+        ic: mean information coefficient, NaN or None where undefined.
     """
     first, last = (np.datetime64(day, "D").item() for day in (label_dates[0], label_dates[-1]))
     return Evaluation(

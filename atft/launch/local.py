@@ -21,13 +21,15 @@ from atft.data.roles import Roles
 from atft.data.splits import decision_days
 from atft.data.synth import SynthOptions, make_market, write_market
 from atft.errors import UseError
+from atft.evaluate import result
+from atft.evaluate.result import SchemaError
 from atft.experiment import runs
 from atft.experiment.assess import Outcomes, simple_baselines
 from atft.experiment.runs import Run
 from atft.experiment.tiers import Resolved, resolve
 from atft.launch import places, texts
 from atft.launch.places import Place
-from atft.launch.training import asked_to_stop, carried_out, finish, told
+from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
 from atft.launch.workers import Workers
 from atft.observe.console import Screen, progress, stages
 from atft.observe.events import EventLog
@@ -131,7 +133,7 @@ def train_run(
     if again and place:
         place.fetch()
         if (place.path / "result.json").exists():
-            return told(runs.open_run(place.path))
+            return told(runs.open_run(place.path), place.registry)
         resume = (place.path / "config.json").exists()
     run = _to_resume(tier, flags, data, place, again=again) if resume and place else None
     resolved = Resolved(run.tier, run.provenance) if run else resolve(tier, flags=flags)
@@ -146,20 +148,23 @@ def train_run(
     ray_train = None if wanted.alone and address is None else _ray_train()
     with ray_train.cluster(address, wanted, resolved.tier.runtime.threads) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(quiet))
+        check_registry(place.registry, setup)
         run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, command)
         with progress(quiet) as screen:
             if ray_train:
                 ray_train.fit(run, place, wanted, screen)
             else:
                 _fit_here(run, place, setup, screen)
-    return told(run)
+    return told(run, place.registry)
 
 
 def _fit_here(run: Run, place: Place, setup: Setup, screen: Screen) -> None:
     resume = has_checkpoint(run.path)
     with place.kept() as published, EventLog(run.events) as events, asked_to_stop() as wishes:
         events.subscribe(screen)
-        carried_out(run, setup, events, resume=resume, wishes=lambda: wishes, published=published)
+        carried_out(
+            run, setup, events, registry=place.registry, resume=resume, wishes=lambda: wishes, published=published
+        )
 
 
 def _ray_train() -> ModuleType:
@@ -202,7 +207,7 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     place = places.place_of(path)
     run = runs.open_run(place.path)
     if run.result.exists():
-        return told(run)
+        return told(run, place.registry)
     done, phases = phases_done(run.path), len(run.tier.phases_to_run())
     if done < phases:
         raise UseError(
@@ -214,12 +219,17 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
         events.subscribe(screen)
         with Trainer(setup, run.path, events) as trainer:
             trainer.resume()
-            finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds)
-    return told(run)
+            finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds, place.registry)
+    return told(run, place.registry)
 
 
 def report_run(path: Path, out: Path | None) -> Path:
-    """Write the HTML report of a run."""
+    """Write the HTML report of a run, its Sharpe ratio deflated by all trials until now."""
     place = places.place_of(path)
+    held = place.path / "result.json"
+    try:
+        now = deflated_now(result.read(held), place.registry).test.inference if held.exists() else None
+    except SchemaError:
+        now = None  # a result of which something is missing: the report says what
     with place.kept():
-        return write_report(place.path, out)
+        return write_report(place.path, out, deflated=now.deflated.model_dump(mode="json") if now else None)

@@ -11,9 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from atft.data.labels import label_dates
 from atft.data.loader import workers_in_use
 from atft.evaluate import result
+from atft.evaluate.inference import deflated
 from atft.experiment.assess import assess
+from atft.experiment.registry import Registry, dates_sha256
 from atft.experiment.runs import Run
 from atft.launch import texts
 from atft.observe.events import EventLog
@@ -28,6 +31,7 @@ def carried_out(
     setup: Setup,
     events: EventLog,
     *,
+    registry: Registry,
     resume: bool,
     wishes: Callable[[], Wishes] = Wishes,
     published: Callable[[str], object] = lambda name: None,
@@ -38,6 +42,7 @@ def carried_out(
         run: the run.
         setup: its tier made ready for this worker.
         events: the run's log on the leading worker, a log without a file on the others.
+        registry: where the evaluation is written down.
         resume: go on from the last checkpoint.
         wishes: looked at before each step.
         published: called with the names of files, relative to the run's directory, that are complete.
@@ -54,13 +59,13 @@ def carried_out(
         if resume:
             _tell_resumed(events, trainer)
         trainer.run()
-        finish(run, trainer, events, started)
+        finish(run, trainer, events, started, registry)
 
 
-def finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> None:
+def finish(run: Run, trainer: Trainer, events: EventLog, started: float, registry: Registry) -> None:
     """Evaluate a trained run and write result and report; called by every worker."""
     events.write("evaluation_started", days=len(trainer.setup.periods.test))
-    found = assess(trainer, run.path.name, seconds=time.monotonic() - started)
+    found = assess(trainer, run.path.name, registry=registry, seconds=time.monotonic() - started)
     if found is None:
         return
     result.write(run.result, found)
@@ -69,14 +74,42 @@ def finish(run: Run, trainer: Trainer, events: EventLog, started: float) -> None
     events.write("run_finished", result=str(run.result), report=str(report), seconds=time.monotonic() - started)
 
 
-def told(run: Run) -> dict[str, Any]:
-    """What a finished run came to, for the command line."""
-    found = result.read(run.result)
+def check_registry(registry: Registry, setup: Setup) -> None:
+    """What the evaluation at a run's end will need can be read now, before anything is computed.
+
+    Raises:
+        UseError: an entry of the registry for this test period cannot be read.
+    """
+    label, days = setup.tier.label, setup.panel.days
+    ends = days[label_dates(days, label.horizon, label.execution_lag)[setup.periods.test]]
+    registry.trials(setup.panel.sha256, dates_sha256(ends))
+
+
+def told(run: Run, registry: Registry) -> dict[str, Any]:
+    """What a finished run came to, for the command line, its Sharpe ratio deflated by all trials until now."""
+    found = deflated_now(result.read(run.result), registry)
     places = {"run": str(run.path), "result": str(run.result), "report": str(run.path / "report.html")}
     return places | {
         "test": found.test.model_dump(mode="json", exclude={"series"}),
         "text": texts.of_result(found, places),
     }
+
+
+def deflated_now(found: result.Result, registry: Registry) -> result.Result:
+    """A result whose Sharpe ratio is deflated by what the registry holds today, if that is more than it held then.
+
+    Raises:
+        UseError: an entry of the registry cannot be read.
+    """
+    test, sure = found.test, found.test.inference
+    if sure is None or test.sharpe_daily is None or test.sharpe_standard_error is None:
+        return found
+    search = registry.trials(found.data_sha256, sure.test_sha256).search
+    if search.trials <= sure.deflated.trials:
+        return found  # of a run that was copied away from its registry, what it knew itself is the best there is
+    now = deflated(test.sharpe_daily, test.sharpe_standard_error, search)
+    renewed = test.model_copy(update={"inference": sure.model_copy(update={"deflated": now})})
+    return found.model_copy(update={"test": renewed})
 
 
 @contextmanager
