@@ -39,6 +39,17 @@ COMMANDS = {
     ),
     ("evaluate",): ("RUN", "--json"),
     ("report",): ("RUN", "--out", "--json"),
+    ("power",): (
+        "RUN",
+        "--difference",
+        "--ic-difference",
+        "--against",
+        "--common-days",
+        "--level",
+        "--power",
+        "--json",
+    ),
+    ("trials",): ("RUN", "--json"),
     ("tiers",): ("--json",),
 }
 
