@@ -144,7 +144,7 @@ def _track_record(test: Mapping[str, Any]) -> list[str]:
     needed, least = number_of(sure, "minimum_track_record_days"), number_of(sure, "detectable_sharpe_annual")
     if days is None or least is None or standing(test) != "noise":
         return []
-    seen = f"{days:.0f} days show a true Sharpe ratio of {least:.2f} a year or more four times in five, and miss less"
+    seen = f"{days:.0f} days show a true Sharpe ratio of {least:.2f} a year or more four times in five, less mostly not"
     if needed is None or needed <= days:
         return [f"{seen}."]
     return [f"{seen}; a ratio such as this would need {needed:,.0f} days to be above 0 with 95 % probability."]

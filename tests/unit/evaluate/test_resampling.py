@@ -138,7 +138,7 @@ def test_the_bootstrap_interval_covers_the_truth_about_as_often_as_stated():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("days", "phi", "horizon", "least"),
-    [(60, 0.0, 1, 0.93), (237, 0.0, 1, 0.935), (237, 0.3, 1, 0.89), (1000, 0.3, 1, 0.92), (237, 0.0, 5, 0.93)],
+    [(60, 0.0, 1, 0.91), (237, 0.0, 1, 0.935), (237, 0.3, 1, 0.89), (1000, 0.3, 1, 0.92), (237, 0.0, 5, 0.93)],
 )
 def test_the_bootstrap_interval_covers_the_truth_for_every_length_and_overlap(days, phi, horizon, least):
     bootstrap, lo = coverage(days, phi, horizon, 1500)
