@@ -164,7 +164,8 @@ def compared_sharpes(
     itself = sharpes_of(all_of_them, np.arange(days)[None])[0]
     if benchmark is not None:
         ratios, itself = ratios[:, 1:] - ratios[:, :1], itself[1:] - itself[0]
-    errors = ratios.std(axis=0, ddof=1)
+    errors = np.nanstd(ratios, axis=0, ddof=1)
+    ratios = np.where(np.isnan(ratios), np.inf, ratios)  # a resample that does not vary counts against a finding
     return Family(
         estimates=itself,
         errors=errors,

@@ -45,6 +45,8 @@ def power_run(
         UseError: runs that cannot be compared or are not evaluated, or values that make no sense.
     """
     _check(difference, ic_difference, level, power)
+    if common_days and against is None:
+        raise UseError("--common-days: there is no other run. Mend: --against RUN2, or leave it out.")
     told, wanted = Level(level, power), {"sharpe": difference, "ic": ic_difference}
     units = {unit: value for unit, value in wanted.items() if value is not None}
     run, found = _evaluated(path)
@@ -79,7 +81,9 @@ def trials_run(path: Path) -> dict[str, Any]:
     if found.test.inference is None:
         raise UseError(f"{path}: was evaluated before there was a registry. Mend: a run that is trained anew.")
     known = places.place_of(path).registry.trials(found.data_sha256, found.test.inference.test_sha256)
-    held = {each.identity: there for each in known.trials if (there := _result_of(path.parent, each)) is not None}
+    there = {each.identity: _result_of(path.parent, each) for each in known.trials}
+    # A day of another horizon is no day of this one.
+    held = {name: each for name, each in there.items() if each and each.test.horizon == found.test.horizon}
     family = _family(list(held.values())) if len(held) >= 2 else None
     rows = _trial_rows(known, list(held), family)
     report = {

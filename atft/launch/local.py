@@ -215,6 +215,7 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
             f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
         )
     setup = prepare(run.tier, places.open_panel(run.panel), progress=stages(quiet))
+    check_registry(place.registry, setup)
     with place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
         events.subscribe(screen)
         with Trainer(setup, run.path, events) as trainer:

@@ -162,6 +162,7 @@ def test_runs_that_differ_in_more_than_the_model_are_refused(copy: Path) -> None
         (("--ic-difference", -0.1), "--ic-difference -0.1"),
         (("--level", 0.7), "--level 0.7"),
         (("--power", 1), "--power 1.0"),
+        (("--common-days",), "there is no other run"),
         (("--against", "nowhere"), "nowhere: no run there"),
     ],
 )

@@ -112,6 +112,15 @@ def test_against_a_benchmark_the_differences_count():
         multiple.compared_sharpes(np.column_stack([market, market + 1])[:, :1], market)
 
 
+def test_a_strategy_that_is_mostly_in_cash_is_not_called_a_finding():
+    daily = np.random.default_rng(11).standard_normal((30, 2)) * 0.01
+    daily[:, 1] = 0.0
+    daily[7, 1] = 0.05
+    found = multiple.compared_sharpes(daily, length=1.0, repeats=400)
+    assert np.isfinite(found.errors).all()
+    assert found.stepdown[1] > 0.3
+
+
 @pytest.mark.parametrize(
     ("daily", "told"),
     [
