@@ -204,6 +204,34 @@ def backtest(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--difference", type=float, default=0.5, show_default=True, help="Of annual Sharpe ratios, to be seen.")
+@click.option("--ic-difference", type=float, help="Of mean information coefficients, to be seen.")
+@click.option("--against", type=click.Path(path_type=Path), metavar="RUN2", help="Compare with this run, day by day.")
+@click.option("--common-days", is_flag=True, help="With --against: on the days that both runs have.")
+@click.option("--level", type=float, default=0.05, show_default=True, help="Of the tests, two-sided.")
+@click.option("--power", type=float, default=0.8, show_default=True, help="Chance to see what is there.")
+@JSON
+def power(run: Path, as_json: bool, **options: Any) -> None:
+    """Days and seeds that it takes to see a difference, from what RUN has seen; --against tests two runs."""
+    from atft.launch.inference import power_run
+
+    report = power_run(run, **options)
+    _tell(as_json, report, report.pop("text"))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@JSON
+def trials(run: Path, as_json: bool) -> None:
+    """Every evaluation of the test period of RUN, by any run, and what remains of each after the search among them."""
+    from atft.launch.inference import trials_run
+
+    report = trials_run(run)
+    _tell(as_json, report, report.pop("text"))
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="HTML file to write; report.html in the run without it.")
 @JSON
 def report(run: Path, out: Path | None, as_json: bool) -> None:

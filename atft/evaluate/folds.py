@@ -12,7 +12,8 @@ import numpy as np
 from atft.config import Combinatorial, Scheme
 from atft.data.folds import backtest_paths
 from atft.evaluate.metrics import Floats, Interval, mean_interval, sharpe_interval
-from atft.evaluate.result import Bounds, Count, Maybe, Model, Number, Result, Series
+from atft.evaluate.result import Result, Series
+from atft.evaluate.result_types import Bounds, Count, Maybe, Model, Number
 from atft.evaluate.summary import TRADING_DAYS
 
 Span = tuple[dt.date, dt.date]

@@ -135,6 +135,14 @@ def sharpe(daily: Floats) -> float:
     return float(kept.mean()) / deviation if deviation > SMALLEST_STD else float("nan")
 
 
+def icir_interval(ics: Floats, *, horizon: int = 1) -> Interval:
+    """The ICIR with its standard error and interval: it is a ratio of the same form as a Sharpe ratio, of coefficients.
+
+    Arguments, result and source as for :func:`sharpe_interval`; of rank coefficients it gives the rank ICIR's.
+    """
+    return sharpe_interval(ics, horizon=horizon)
+
+
 def icir(ics: Floats) -> float:
     """Mean over population standard deviation of the days' information coefficients; NaN where undefined."""
     return sharpe(ics)
@@ -197,17 +205,24 @@ def sharpe_influence(daily: Floats) -> Floats:
     return influence
 
 
-def _robust_error(values: Floats, horizon: int) -> tuple[float, str]:
+def overlap_error(values: Floats, horizon: int) -> float:
+    """Standard error of a mean of values that overlap wholly, as that of every ``horizon``-th; 0 without overlap."""
+    return float(np.sqrt(horizon / max(values.size - horizon, 1))) * float(values.std()) if horizon > 1 else 0.0
+
+
+def robust_error(values: Floats, horizon: int) -> tuple[float, str]:
     """Newey–West standard error of a mean, for overlapping horizons no less than that of ``T / horizon`` observations.
 
     A Bartlett kernel weights the autocovariances of overlapping returns down and finds too little; the whole overlap
     makes at most ``horizon`` times the variance of independent ones.
+
+    Returns:
+        The error, and in words how it was found.
     """
     lags = newey_west_lags(values.size, horizon)
     error, method = mean_standard_error(values, lags), f"Newey–West, {lags} lags"
     if horizon > 1:
-        overlap = float(np.sqrt(horizon / max(values.size - horizon, 1))) * float(values.std())
-        error = max(error, overlap)
+        error = max(error, overlap_error(values, horizon))
         method += f", at least that of every {horizon}th observation"
     return error, method
 
@@ -231,7 +246,7 @@ def sharpe_interval(daily: Floats, *, horizon: int = 1) -> Interval:
     ratio = sharpe(kept)
     if kept.size < LEAST_OBSERVATIONS or np.isnan(ratio):
         return _interval(ratio, float("nan"), f"none: {kept.size} days, or returns that do not vary")
-    error, method = _robust_error(sharpe_influence(kept), horizon)
+    error, method = robust_error(sharpe_influence(kept), horizon)
     return _interval(ratio, error, f"Lo (2002), mean and variance jointly; {method}")
 
 
@@ -245,5 +260,5 @@ def mean_interval(values: Floats, *, horizon: int = 1) -> Interval:
     kept = values[np.isfinite(values)]
     if kept.size < LEAST_OBSERVATIONS:
         return _interval(mean(kept), float("nan"), f"none: {kept.size} days")
-    error, method = _robust_error(kept, horizon)
+    error, method = robust_error(kept, horizon)
     return _interval(mean(kept), error, method)

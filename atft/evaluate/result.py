@@ -5,37 +5,19 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from atft.errors import UseError
+from atft.evaluate.result_inference import Inference
+from atft.evaluate.result_types import Bounds, Count, Maybe, Model, Number, Sha256
 
 SCHEMA_VERSION = 1
 """Rises when a field changes its meaning or goes; a new optional field does not raise it."""
-
-
-def _none_if_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-Count = Annotated[int, Field(ge=0)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Maybe = Annotated[Number | None, BeforeValidator(_none_if_nan)]
-"""A number, or null where it is undefined; NaN becomes null, an infinite value is refused."""
-Bounds = tuple[Number, Number] | None
-"""Lower and upper bound of a 95 % interval; null where none can be given."""
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Model(BaseModel):
-    """A frozen part of the result that refuses unknown names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class EffectiveBatch(Model):
@@ -259,6 +241,8 @@ class Test(Statistics):
     """Mean information coefficient on stock samples as in training, beside ``ic`` on whole cross-sections."""
     strategies: tuple[Strategy, ...] = ()
     """The same scores by other strategies and at other prices."""
+    inference: Inference | None = None
+    """How far the figures can be trusted; null in results of before there was such a part."""
 
 
 class FoldOf(Model):
@@ -277,7 +261,7 @@ class BaselineRun(Model):
     """Such as ``ridge`` or ``lstm``."""
     rule: str
     """How scores come about, in words or as a formula."""
-    settings: dict[str, str | int | Number] = {}
+    settings: dict[str, str | int | Number] = Field(default_factory=dict)
     """Its own settings and counts."""
     choices: tuple[dict[str, str | Maybe], ...] = ()
     """What was tried on the validation period, each with its figure there; the best was taken."""
@@ -320,6 +304,10 @@ class Result(Model):
     runtime_seconds: Number
 
 
+class SchemaError(UseError):
+    """A file that is no result of the schema that this atft reads."""
+
+
 def write(path: str | os.PathLike[str], result: Result) -> None:
     """Write ``result`` to ``path``, all of it or nothing.
 
@@ -351,8 +339,9 @@ def read(path: str | os.PathLike[str]) -> Result:
     """The result at ``path``.
 
     Raises:
-        UseError: the file is missing, no JSON, of another schema version, or breaks the schema (the first
-            offending field is named).
+        UseError: the file is missing.
+        SchemaError: it is no JSON, of another schema version, or breaks the schema (the first offending field is
+            named).
     """
     path = Path(path)
     try:
@@ -362,10 +351,10 @@ def read(path: str | os.PathLike[str]) -> Result:
             f"{path}: no result can be read here: {error.strerror or error}. Mend: name a finished run."
         ) from error
     except ValueError as error:
-        raise UseError(f"{path}: not a JSON file ({error}). Mend: evaluate the run again.") from error
+        raise SchemaError(f"{path}: not a JSON file ({error}). Mend: evaluate the run again.") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
-        raise UseError(
+        raise SchemaError(
             f"{path}: schema_version = {version!r}, this atft reads {SCHEMA_VERSION}. Mend: evaluate the run again."
         )
     try:
@@ -373,7 +362,7 @@ def read(path: str | os.PathLike[str]) -> Result:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise UseError(
+        raise SchemaError(
             f"{path}: {error.error_count()} fields break the schema of result.json, the first is {field} = "
             f"{str(first['input'])[:80]}: {first['msg']}. Mend: evaluate the run again."
         ) from error

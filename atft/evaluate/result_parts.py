@@ -11,7 +11,8 @@ import numpy as np
 
 from atft.evaluate.backtest import Backtest
 from atft.evaluate.metrics import Floats, Interval, mean
-from atft.evaluate.result import Baseline, Bounds, Month, Series, Strategy, Test
+from atft.evaluate.result import Baseline, Month, Series, Strategy, Test
+from atft.evaluate.result_types import Bounds
 from atft.evaluate.summary import Dates, ShuffledSummary, TestSummary, ic_by_month
 
 _COPIED = (

@@ -20,9 +20,11 @@ from atft.data.splits import Periods
 from atft.evaluate import baselines, result, result_parts
 from atft.evaluate.backtest import Backtest
 from atft.evaluate.costs import Costs
+from atft.evaluate.inference import inference
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
 from atft.experiment.backtests import Setting, backtests, default_executions, default_strategies
+from atft.experiment.registry import Kind, Registry, Trials, dates_sha256, evaluation_of
 from atft.experiment.score_table import Scored, as_table, origin
 from atft.objective.rows import TERMS
 from atft.schemes import fold_told
@@ -113,15 +115,19 @@ def assess(
     trainer: Trainer,
     run: str,
     *,
+    registry: Registry,
     seconds: float,
     progress: Callable[[int, int], None] | None = None,
     baseline: result.BaselineRun | None = None,
 ) -> Assessed | None:
     """Evaluate the last phase's best weights on the test period, beside the baselines; collective.
 
+    The evaluation is written down before anyone sees what it came to.
+
     Args:
         trainer: after its last phase.
         run: name of the run.
+        registry: of all evaluations.
         seconds: run time so far.
         progress: called with days done and in all.
         baseline: which baseline it is a run of, where it is one.
@@ -142,7 +148,7 @@ def assess(
     if not setup.group.leads:
         return None
     return evaluated(
-        scores, Ground.of(setup), run=run, sampled_ic=sampled_ic, weights=trainer.best_file,
+        scores, Ground.of(setup), registry, run=run, sampled_ic=sampled_ic, weights=trainer.best_file,
         parameters=setup.parameters,
         effective_batch=result.EffectiveBatch(
             days=tier.batch.days, stocks_per_day=tier.batch.stocks_per_day, samples=state.samples / max(1, state.step)
@@ -158,7 +164,10 @@ def assess(
 def evaluated(
     scores: Floats,
     ground: Ground,
+    registry: Registry,
     *,
+    run: str,
+    baseline: result.BaselineRun | None = None,
     sampled_ic: float = float("nan"),
     weights: Path | None = None,
     summary: TestSummary | None = None,
@@ -167,9 +176,14 @@ def evaluated(
 ) -> Assessed:
     """The one place where a run's scores meet the outcomes of its test period, whatever made them.
 
+    The evaluation is written down before anyone sees what it came to.
+
     Args:
         scores: ``[test decisions, stocks]``, NaN where not scored.
         ground: data, periods and settings.
+        registry: of all evaluations.
+        run: name of the run.
+        baseline: which baseline it is a run of, where it is one.
         sampled_ic: mean information coefficient on stock samples; NaN where not measured.
         weights: file of the network's weights, where a network made the scores.
         summary: statistics of positions that do not follow from scores; those of the scores where not given.
@@ -183,19 +197,27 @@ def evaluated(
         scores, test.returns, test.valid(scores), cost_bps=tier.label.cost_bps, seed=SHUFFLE_SEED, repeats=SHUFFLES,
         horizon=tier.label.horizon,
     )  # fmt: skip
+    summary = summary or summarised(scores, test, tier)
+    rivals = result.Baselines(**simple, shuffled=result_parts.shuffled_part(shuffled, test.dates))
+    part = result_parts.model_part(
+        summary, test.dates, sampled_ic=sampled_ic, strategies=strategies(panel, tier, test, scores),
+        missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
+    )  # fmt: skip
+    looked: list[tuple[Kind, str, result.Statistics]] = [
+        ("baseline", baseline.name, part) if baseline else ("network", "score-weighted", part)
+    ]
+    looked += [("baseline", name, each) for name, each in rivals if name != "shuffled"]
+    known = recorded(registry, run, ground, test.dates, looked)
+    others = {name: each.series for name, each in rivals if each.series is not None}
+    assert part.series is not None
+    sure = inference(summary, part.series, others, known.search, dates_sha256(test.dates))
     found = result.Result(
-        tier=tier.name, seed=tier.seed, config_sha256=tier.sha256(), data_sha256=panel.sha256,
-        sharpe_kind=tier.objective.sharpe_kind, validation_metric=tier.validation_metric,
-        test=result_parts.model_part(
-            summary or summarised(scores, test, tier), test.dates,
-            missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
-            sampled_ic=sampled_ic,
-            strategies=strategies(panel, tier, test, scores),
-        ),
-        baselines=result.Baselines(**simple, shuffled=result_parts.shuffled_part(shuffled, test.dates)),
+        run=run, tier=tier.name, seed=tier.seed, config_sha256=tier.sha256(), data_sha256=panel.sha256,
+        sharpe_kind=tier.objective.sharpe_kind, validation_metric=tier.validation_metric, baseline=baseline,
+        test=part.model_copy(update={"inference": sure}), baselines=rivals,
         planted=planted(panel.path), fold=_fold(tier), **made,
     )  # fmt: skip
-    return Assessed(found, as_table(panel, test.days, scores, origin(made["run"], tier, panel, weights)))
+    return Assessed(found, as_table(panel, test.days, scores, origin(run, tier, panel, weights)))
 
 
 def strategies(panel: Panel, tier: Tier, test: Outcomes, scores: Floats) -> list[Backtest]:
@@ -243,6 +265,33 @@ def simple_baselines(ground: Ground, test: Outcomes) -> dict[str, result.Baselin
         ),
         "equal_weight": result_parts.baseline_part(market(test, tier), test.dates),
     }
+
+
+def recorded(
+    registry: Registry, run: str, ground: Ground, dates: npt.NDArray[np.datetime64],
+    looked: Sequence[tuple[Kind, str, result.Statistics]],
+) -> Trials:  # fmt: skip
+    """Write down what was evaluated, and say what is known of the test period then.
+
+    Args:
+        registry: of all evaluations.
+        run: name of the run.
+        ground: data and settings.
+        dates: ``[decisions]`` label dates of the test period.
+        looked: kind, name and outcome of each evaluation.
+
+    Raises:
+        UseError: the registry cannot be written, or an entry cannot be read.
+    """
+    sha256 = ground.panel.sha256
+    for kind, variant, each in looked:
+        registry.record(
+            evaluation_of(
+                run, ground.tier, sha256, dates, kind=kind, variant=variant, days=each.days,
+                sharpe_daily=each.sharpe_daily, ic=each.ic,
+            )
+        )  # fmt: skip
+    return registry.trials(sha256, dates_sha256(dates))
 
 
 def _fold(tier: Tier) -> result.FoldOf | None:

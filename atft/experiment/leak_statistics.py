@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from atft.config import Tier
+from atft.config import Split, Tier
 from atft.data.build import Grid
 from atft.data.graph import daily_returns
 from atft.data.leakage.rebuild import computed_names
 from atft.data.panel import Panel
 from atft.data.sources import Checked
-from atft.data.splits import decision_days
+from atft.data.splits import Periods, periods_of
 from atft.errors import UseError
 from atft.evaluate.leakage import foresight, hindsight, series, staleness, universe
 from atft.evaluate.leakage.finding import Finding, clean, not_checked, suspect
@@ -154,18 +154,26 @@ def of_source(panel: Panel, checked: Checked, tier: Tier, tell: Tell) -> Iterato
         )
 
 
+def _stated(split: Split, panel: Panel) -> list[npt.NDArray[np.bool_]]:
+    return [
+        (panel.days >= np.datetime64(span.first, "D")) & (panel.days <= np.datetime64(span.last, "D"))
+        for span in (split.train, split.validate_, split.test)
+    ]
+
+
+def _decided(periods: Periods, panel: Panel) -> list[npt.NDArray[np.bool_]]:
+    return [_inside(days, len(panel.days)) for days in (periods.train, periods.validate, periods.test)]
+
+
 def _spans(panel: Panel, tier: Tier) -> Mapping[str, npt.NDArray[np.bool_]]:
     """Spans that a scaler may have been fitted on, by name; those without a test day are called ``train only``."""
     spans = {"all days": np.ones(len(panel.days), bool)}
     try:
-        periods = decision_days(panel.days, tier.split, tier.label)
+        periods = periods_of(tier, panel)
     except UseError:
         return spans
-    stated = [tier.split.train, tier.split.validate_, tier.split.test]
-    train, validate, test = (
-        (panel.days >= np.datetime64(span.first, "D")) & (panel.days <= np.datetime64(span.last, "D"))
-        for span in stated
-    )
+    stated = _stated(tier.split, panel) if isinstance(tier.split, Split) else _decided(periods, panel)
+    train, validate, test = stated
     decided = {
         name: _inside(days, len(panel.days)) for name, days in zip(("train", "test"), (periods.train, periods.test))
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atft.config import Label
+from atft.data.labels import label_dates
 from atft.data.panel import Panel
+from atft.data.splits import periods_of
 from atft.errors import UseError
 from atft.evaluate.backtest import Backtest
 from atft.evaluate.costs import PARTICIPATION, Costs
 from atft.evaluate.execution import At
 from atft.evaluate.summary import TRADING_DAYS
 from atft.experiment.backtests import Neutral, Setting, backtests, default_executions, default_strategies
+from atft.experiment.registry import LONGEST_VARIANT, Registry, evaluation_of
 from atft.experiment.runs import Run
 from atft.experiment.score_table import Scored, read_test_scores
 from atft.launch import places, texts_backtest
@@ -117,7 +122,7 @@ def backtest_run(path: Path, asked: Asked, *, data: Path | None = None, out: Pat
     setting = asked.setting(panel, label, scored)
     found = list(backtests(panel, label, scored, setting))
     with place.kept():
-        record_look(run, setting, found)
+        record_look(place.registry, run, panel, setting, found)
     report: dict[str, Any] = {"run": str(path), **_told(run, panel, label, asked)}
     if out:
         _write(out, report | {"backtests": [_figures(each, daily=True) for each in found]})
@@ -126,7 +131,7 @@ def backtest_run(path: Path, asked: Asked, *, data: Path | None = None, out: Pat
     return report | {"backtests": [_figures(each) for each in found], "text": text}
 
 
-def record_look(run: Run, setting: Setting, found: Sequence[Backtest]) -> None:
+def record_look(registry: Registry, run: Run, panel: Panel, setting: Setting, found: Sequence[Backtest]) -> None:
     """Write down that the test period of ``run`` was looked at, what was tried, and what each trial gave.
 
     Every strategy at every price is one more trial, since the best of many is better than it is good. Rates of cost
@@ -135,6 +140,14 @@ def record_look(run: Run, setting: Setting, found: Sequence[Backtest]) -> None:
     tried = [each for each in found[:: len(setting.costs)] if each.strategy.name != "equal-weight"]
     if not tried:
         return
+    dates = _test_dates(run, panel)
+    for each in tried:
+        registry.record(
+            evaluation_of(
+                run.path.name, run.tier, panel.sha256, dates, kind="backtest", variant=_short(variant(each, setting)),
+                days=len(each.dates), sharpe_daily=each.sharpe.estimate / np.sqrt(TRADING_DAYS), ic=each.ic.estimate,
+            )
+        )  # fmt: skip
     with EventLog(run.events) as events:
         events.write(
             "test_period_backtested",
@@ -148,6 +161,21 @@ def record_look(run: Run, setting: Setting, found: Sequence[Backtest]) -> None:
                 for each in tried
             ],
         )
+
+
+def _test_dates(run: Run, panel: Panel) -> NDArray[np.datetime64]:
+    """Label dates of the run's test period: what the registry knows it by, at whatever lag it is traded."""
+    label = run.tier.label
+    ends = label_dates(panel.days, label.horizon, label.execution_lag)
+    return panel.days[ends[periods_of(run.tier, panel).test]]
+
+
+def _short(text: str) -> str:
+    """``text``, or as much of it as the registry takes with a hash of the whole."""
+    if len(text) <= LONGEST_VARIANT:
+        return text
+    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return f"{text[: LONGEST_VARIANT - 9]} {mark}"
 
 
 def variant(found: Backtest, setting: Setting) -> str:

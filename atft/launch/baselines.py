@@ -180,7 +180,8 @@ def _fit(job: Job, name: str, resolved: Resolved, place: Place) -> None:
     rival = rivals.FITTED[name](ground)
     seconds = time.monotonic() - started
     found = evaluated(
-        rival.scores, ground, summary=rival.summary, simple=job.simple, run=place.path.name, runtime_seconds=seconds,
+        rival.scores, ground, place.registry, run=place.path.name, summary=rival.summary, simple=job.simple,
+        runtime_seconds=seconds,
         **rivals.result_fields(rival),
     )  # fmt: skip
     run = _opened(job, name, resolved, place)

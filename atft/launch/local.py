@@ -19,13 +19,14 @@ from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.synth import SynthOptions, make_market, write_market
 from atft.errors import UseError
-from atft.evaluate.result import BaselineRun
+from atft.evaluate import result
+from atft.evaluate.result import BaselineRun, SchemaError
 from atft.experiment import runs
 from atft.experiment.runs import Run
 from atft.experiment.tiers import Resolved, resolve
 from atft.launch import places, texts
 from atft.launch.places import Place
-from atft.launch.training import asked_to_stop, carried_out, finish, told
+from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
 from atft.launch.workers import Workers
 from atft.observe.console import Screen, progress, stages
 from atft.observe.events import EventLog
@@ -121,7 +122,7 @@ def train_run(
         if (place.path / "result.json").exists():
             finished = runs.open_run(place.path)
             _check_settings(finished, tier, flags)
-            return told(finished)
+            return told(finished, place.registry)
         resume = (place.path / "config.json").exists()
     run = _to_resume(tier, flags, data, place, again=again) if resume and place else None
     resolved = Resolved(run.tier, run.provenance) if run else resolve(tier, flags=flags)
@@ -136,13 +137,14 @@ def train_run(
     ray_train = None if wanted.alone and address is None else _ray_train()
     with ray_train.cluster(address, wanted) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(quiet))
+        check_registry(place.registry, setup)
         run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, command)
         with progress(quiet) as screen:
             if ray_train:
                 ray_train.fit(run, place, wanted, screen)
             else:
                 fit_here(run, place, setup, screen, resume=has_checkpoint(run.path))
-    return told(run)
+    return told(run, place.registry)
 
 
 def fit_here(
@@ -161,7 +163,8 @@ def fit_here(
     with place.kept() as published, EventLog(run.events) as events, asked_to_stop() as wishes:
         events.subscribe(screen)
         carried_out(
-            run, setup, events, resume=resume, wishes=lambda: wishes, published=published, baseline=baseline
+            run, setup, events, registry=place.registry, resume=resume, wishes=lambda: wishes, published=published,
+            baseline=baseline,
         )  # fmt: skip
 
 
@@ -213,7 +216,7 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     place = places.place_of(path)
     run = runs.open_run(place.path)
     if run.result.exists():
-        return told(run)
+        return told(run, place.registry)
     if run.baseline:
         raise UseError(
             f"run {path}: is one of the baseline {run.baseline} that was not finished. "
@@ -226,16 +229,22 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
             f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
         )
     setup = prepare(run.tier, places.open_panel(run.panel), progress=stages(quiet))
+    check_registry(place.registry, setup)
     with place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
         events.subscribe(screen)
         with Trainer(setup, run.path, events) as trainer:
             trainer.resume()
-            finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds)
-    return told(run)
+            finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds, place.registry)
+    return told(run, place.registry)
 
 
 def report_run(path: Path, out: Path | None) -> Path:
-    """Write the HTML report of a run."""
+    """Write the HTML report of a run, its Sharpe ratio deflated by all trials until now."""
     place = places.place_of(path)
+    held = place.path / "result.json"
+    try:
+        now = deflated_now(result.read(held), place.registry).test.inference if held.exists() else None
+    except SchemaError:
+        now = None  # a result of which something is missing: the report says what
     with place.kept():
-        return write_report(place.path, out)
+        return write_report(place.path, out, deflated=now.deflated.model_dump(mode="json") if now else None)

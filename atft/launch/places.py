@@ -11,12 +11,15 @@ from pathlib import Path
 
 from atft.data.panel import Panel
 from atft.errors import UseError
-from atft.experiment import runs
+from atft.experiment import registry, runs
+from atft.experiment.registry import Registry
 from atft.experiment.runs import Run
 from atft.storage import Mirror, Store, cache_root, fetch_directory, is_remote, local_path
 
 STORE_SECONDS = 5.0
 """How often what a run has written is copied to its object store."""
+REGISTRY_TRIES = 9
+"""Attempts at an entry of the registry: over two minutes, since a look that is not written down is not taken."""
 PATIENCE_SECONDS = 300.0
 """How long an object store may be away before a run stops; until then the copies wait."""
 
@@ -68,6 +71,12 @@ class Place:
             )
         store.check_writable()
 
+    @property
+    def registry(self) -> Registry:
+        """The evaluations of all runs beside this one, written directly and not through the working copy."""
+        root = self.path.parent if self.uri is None else Path(self.uri).parent
+        return registry_of(root)
+
     @contextmanager
     def kept(self) -> Iterator[Callable[[str], object]]:
         """Copies what is written here to the run's store while the context lasts, and the rest at its end.
@@ -84,6 +93,16 @@ class Place:
             yield lambda name: mirror.check()
         finally:
             mirror.close()
+
+
+def registry_of(root: Path) -> Registry:
+    """The registry of evaluations of the runs under ``root``, a directory or a URI.
+
+    Raises:
+        UseError: no such kind of storage.
+    """
+    place = f"{as_uri(root)}/{registry.NAME}" if is_remote(root) else local_path(root) / registry.NAME
+    return Registry(Store(place, tries=REGISTRY_TRIES))
 
 
 def run_place(root: Path, name: str) -> Place:

@@ -72,7 +72,7 @@ def _train(run: Run, uri: str | None, group: Group, line: Any) -> None:
         if group.leads:
             events.subscribe(lambda event: line.tell.remote(event))
         wishes = _polled(line) if group.leads else _own
-        carried_out(run, setup, events, resume=resume, wishes=wishes, published=published)
+        carried_out(run, setup, events, registry=place.registry, resume=resume, wishes=wishes, published=published)
 
 
 def _own() -> Wishes:

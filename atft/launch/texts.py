@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from atft.errors import UseError
 from atft.evaluate.result import Result, Statistics, Test
+from atft.evaluate.result_inference import Estimate, Inference
 from atft.evaluate.summary import TRADING_DAYS
 from atft.experiment.runs import Run
 from atft.report.verdict import verdict
@@ -112,7 +113,7 @@ def of_baselines(rows: Mapping[str, Mapping[str, Any]], test: Test) -> str:
 
 
 def of_result(found: Result, places: Mapping[str, str]) -> str:
-    """The verdict, the figures and where to find the rest."""
+    """The verdict, the figures, how sure they are, and where to find the rest."""
     rows = {
         f"{found.baseline.name if found.baseline else 'model'} ({found.tier})": found.test,
         **{name: getattr(found.baselines, name) for name in type(found.baselines).model_fields},
@@ -122,7 +123,28 @@ def of_result(found: Result, places: Mapping[str, str]) -> str:
         for sentence in verdict(found.model_dump(mode="json"), [each.note for each in found.divergences])
     ]
     where = [f"{name}: {places[name]}" for name in ("result", "report")]
-    return "\n".join(["", *verdicts, "", *_table(rows), "", *where])
+    return "\n".join(["", *verdicts, "", *_table(rows), "", *_sure(found.test.inference), *where])
+
+
+def _sure(found: Inference | None) -> list[str]:
+    """Intervals beside Lo's, and the paired tests, in columns; nothing for a result without them."""
+    if found is None:
+        return []
+    lines = [f"{'':28} {'estimate':>9} {'95 % interval':>18}"]
+    named = (("Sharpe/year, bootstrap", found.sharpe_annual_bootstrap), ("ICIR", found.icir),
+             ("rank ICIR", found.rank_icir))  # fmt: skip
+    lines += [f"{name:28} {_text(each.estimate, 2):>9} {_span(each):>18}" for name, each in named]
+    lines += ["", f"{'Sharpe/year, model less':28} {'estimate':>9} {'95 % interval':>18} {'p':>7} {'p (Holm)':>9}"]
+    lines += [
+        f"  {name.replace('_', ' '):26} {_text(each.sharpe_annual.estimate, 2):>9} {_span(each.sharpe_annual):>18} "
+        f"{_text(each.p_value, 4):>7} {_text(each.p_value_holm, 4):>9}"
+        for name, each in found.against.items()
+    ]
+    return [*lines, ""]
+
+
+def _span(found: Estimate) -> str:
+    return f"{_text(found.low, 2)} .. {_text(found.high, 2)}"
 
 
 def _table(rows: Mapping[str, Statistics]) -> list[str]:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from atft.data.labels import label_dates
 from atft.data.loader import workers_in_use
 from atft.evaluate import result
+from atft.experiment.registry import Registry, dates_sha256
 from atft.experiment.runs import Run
 from atft.launch import texts
 from atft.observe.events import EventLog
@@ -27,6 +29,7 @@ def carried_out(
     setup: Setup,
     events: EventLog,
     *,
+    registry: Registry,
     resume: bool,
     wishes: Callable[[], Wishes] = Wishes,
     published: Callable[[str], object] = lambda name: None,
@@ -38,6 +41,7 @@ def carried_out(
         run: the run.
         setup: its tier made ready for this worker.
         events: the run's log on the leading worker, a log without a file on the others.
+        registry: where the evaluation is written down.
         resume: go on from the last checkpoint.
         wishes: looked at before each step.
         published: called with the names of files, relative to the run's directory, that are complete.
@@ -55,19 +59,21 @@ def carried_out(
         if resume:
             _tell_resumed(events, trainer)
         trainer.run()
-        finish(run, trainer, events, started, baseline)
+        finish(run, trainer, events, started, registry, baseline)
 
 
 def finish(
-    run: Run, trainer: Trainer, events: EventLog, started: float, baseline: result.BaselineRun | None = None
-) -> None:
+    run: Run, trainer: Trainer, events: EventLog, started: float, registry: Registry,
+    baseline: result.BaselineRun | None = None,
+) -> None:  # fmt: skip
     """Evaluate a trained run and write result and report; called by every worker."""
     from atft.experiment import score_table
     from atft.experiment.assess import assess  # loaded now: no worker waits for them before its first step
     from atft.report.html import write_report
 
     events.write("evaluation_started", days=len(trainer.setup.periods.test))
-    found = assess(trainer, run.path.name, seconds=time.monotonic() - started, baseline=baseline)
+    seconds = time.monotonic() - started
+    found = assess(trainer, run.path.name, registry=registry, seconds=seconds, baseline=baseline)
     if found is None:
         return
     score_table.write(found.scores, run.path / score_table.TEST_SCORES)
@@ -78,14 +84,44 @@ def finish(
     events.write("run_finished", result=str(run.result), report=str(report), seconds=time.monotonic() - started)
 
 
-def told(run: Run) -> dict[str, Any]:
-    """What a finished run came to, for the command line."""
-    found = result.read(run.result)
+def check_registry(registry: Registry, setup: Setup) -> None:
+    """What the evaluation at a run's end will need can be read now, before anything is computed.
+
+    Raises:
+        UseError: an entry of the registry for this test period cannot be read.
+    """
+    label, days = setup.tier.label, setup.panel.days
+    ends = days[label_dates(days, label.horizon, label.execution_lag)[setup.periods.test]]
+    registry.trials(setup.panel.sha256, dates_sha256(ends))
+
+
+def told(run: Run, registry: Registry) -> dict[str, Any]:
+    """What a finished run came to, for the command line, its Sharpe ratio deflated by all trials until now."""
+    found = deflated_now(result.read(run.result), registry)
     places = {"run": str(run.path), "result": str(run.result), "report": str(run.path / "report.html")}
     return places | {
         "test": found.test.model_dump(mode="json", exclude={"series"}),
         "text": texts.of_result(found, places),
     }
+
+
+def deflated_now(found: result.Result, registry: Registry) -> result.Result:
+    """A result whose Sharpe ratio is deflated by what the registry holds today, if that is more than it held then.
+
+    Raises:
+        UseError: an entry of the registry cannot be read.
+    """
+    from atft.evaluate.inference import deflated  # loads scipy, which no worker needs before its first step
+
+    test, sure = found.test, found.test.inference
+    if sure is None or test.sharpe_daily is None or test.sharpe_standard_error is None:
+        return found
+    search = registry.trials(found.data_sha256, sure.test_sha256).search
+    if search.trials <= sure.deflated.trials:
+        return found  # of a run that was copied away from its registry, what it knew itself is the best there is
+    now = deflated(test.sharpe_daily, test.sharpe_standard_error, search)
+    renewed = test.model_copy(update={"inference": sure.model_copy(update={"deflated": now})})
+    return found.model_copy(update={"test": renewed})
 
 
 @contextmanager

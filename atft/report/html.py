@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atft.errors import UseError
-from atft.report import charts, material, tables
+from atft.report import certainty, charts, material, tables
 from atft.report.material import Material
 from atft.report.verdict import standing, verdict
 
@@ -26,12 +26,18 @@ STANDINGS = {
 }
 
 
-def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+def write_report(
+    run_dir: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    deflated: Mapping[str, Any] | None = None,
+) -> Path:
     """Write the report of a run; what the run did not leave behind is named in it.
 
     Args:
         run_dir: a run's directory, finished or not.
         out: the HTML file; ``report.html`` in the run's directory where not given.
+        deflated: the Sharpe ratio deflated by the trials until now; by those until the evaluation where not given.
 
     Returns:
         The file written.
@@ -40,6 +46,8 @@ def write_report(run_dir: str | os.PathLike[str], out: str | os.PathLike[str] | 
         UseError: the directory is no run, the extra ``report`` is not installed, or the file cannot be written.
     """
     run = material.load(Path(run_dir))
+    if deflated is not None:
+        run = material.with_deflated(run, deflated)
     target = Path(out) if out is not None else run.path / FILE_NAME
     _write(target, render(run))
     return target
@@ -89,6 +97,9 @@ def _page(run: Material) -> dict[str, Any]:
         "tiles": tables.tiles(test),
         "comparison": tables.comparison(run.result, run.beside),
         "strategies": tables.strategies(test),
+        "certainty": certainty.intervals(test),
+        "probabilities": certainty.probabilities(test),
+        "differences": certainty.differences(test),
         "interval_method": test.get("sharpe_method") or "",
         "phases": tables.phases(run.phases),
         "facts": tables.facts(run),

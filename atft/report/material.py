@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,15 @@ def load(run_dir: Path) -> Material:
         gaps=gaps,
         beside=beside(run_dir, _mapping(config.get("tier")), result),
     )
+
+
+def with_deflated(run: Material, deflated: Mapping[str, Any]) -> Material:
+    """The same with another deflated Sharpe ratio, where the result has one."""
+    test = _mapping(run.result.get("test"))
+    sure = _mapping(test.get("inference"))
+    if not sure:
+        return run
+    return replace(run, result={**run.result, "test": {**test, "inference": {**sure, "deflated": deflated}}})
 
 
 def floats(values: Any) -> Floats:

@@ -16,6 +16,10 @@ BASELINE_NAMES = {
 COMPARED = ("ridge", "reversal", "equal_weight")
 """Baselines that the model is compared with, the hardest first; shuffled labels are a check, not a rival."""
 
+LEVEL = 0.05
+"""p-value up to which a difference is called one."""
+SURE = 0.95
+"""Probability from which a deflated Sharpe ratio is more than the luck of a search."""
 MOSTLY = 0.5
 """Share of the batch Sharpe's variance from which sampling noise is called most of it."""
 
@@ -32,7 +36,10 @@ def verdict(result: Mapping[str, Any], divergences: Iterable[str] = ()) -> list[
     """
     test = _mapping(result.get("test"))
     sentences = [_headline(test)]
+    sentences += _bootstrap(test)
     sentences += _net(test)
+    sentences += _search(test)
+    sentences += _track_record(test)
     for name in COMPARED:
         sentences += _against(test, name, _mapping(_mapping(result.get("baselines")).get(name)))
     sentences += _shuffled(_mapping(_mapping(result.get("baselines")).get("shuffled")))
@@ -41,7 +48,7 @@ def verdict(result: Mapping[str, Any], divergences: Iterable[str] = ()) -> list[
     sentences += _batch_sharpe(_mapping(result.get("batch_sharpe")))
     if test:
         sentences.append(
-            "The test period was used once, at the end; every earlier choice was made on the validation period."
+            "This run used the test period once, at the end; every earlier choice was made on the validation period."
         )
     return sentences
 
@@ -93,6 +100,56 @@ def _headline(test: Mapping[str, Any]) -> str:
     return f"Test Sharpe {sharpe:.2f} a year, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}{over}: {words}."
 
 
+def _bootstrap(test: Mapping[str, Any]) -> list[str]:
+    """Nothing where both intervals of the Sharpe ratio say the same; a caution where they part."""
+    found = _mapping(_mapping(test.get("inference")).get("sharpe_annual_bootstrap"))
+    low, high, held = number_of(found, "low"), number_of(found, "high"), standing(test)
+    if low is None or high is None or held == "unknown":
+        return []
+    other = "positive" if low > 0 else "negative" if high < 0 else "noise"
+    if other == held:
+        return []
+    return [
+        f"The block bootstrap's interval, {low:.2f} to {high:.2f}, {'covers' if other == 'noise' else 'leaves out'} 0, "
+        "and so says something else: too close to call."
+    ]
+
+
+def _search(test: Mapping[str, Any]) -> list[str]:
+    """What is left of the ratio after all looks at this test period."""
+    found = _mapping(_mapping(test.get("inference")).get("deflated"))
+    share, best, trials = (number_of(found, name) for name in ("probability", "benchmark_annual", "trials"))
+    if share is None or best is None or trials is None:
+        return []
+    others = number_of(found, "elsewhere") or 0
+    more = f" ({others:.0f} more on other panels of the same dates)" if others else ""
+    chance = f"{100 * share:.1f} %"
+    if trials < 1 or not best:
+        known = "one look at this test period is registered" if trials else "no look at this test period is registered"
+        return [
+            f"The probability that the true Sharpe ratio is above 0 is {chance}; {known}{more}, so that nothing is "
+            "taken off for a search."
+        ]
+    passed = "so the search alone does not explain it" if share >= SURE else "so the search alone may explain it"
+    return [
+        f"This is one of {trials:.0f} different evaluations of this test period{more}: the best of as many models of "
+        f"no worth would reach {best:.2f} a year. The probability that this one's true ratio is above that is {chance} "
+        f"(deflated Sharpe ratio), {passed}."
+    ]
+
+
+def _track_record(test: Mapping[str, Any]) -> list[str]:
+    """How long it would take, where the days do not suffice."""
+    sure, days = _mapping(test.get("inference")), number_of(test, "days")
+    needed, least = number_of(sure, "minimum_track_record_days"), number_of(sure, "detectable_sharpe_annual")
+    if days is None or least is None or standing(test) != "noise":
+        return []
+    seen = f"{days:.0f} days show a true Sharpe ratio of {least:.2f} a year or more four times in five, less mostly not"
+    if needed is None or needed <= days:
+        return [f"{seen}."]
+    return [f"{seen}; a ratio such as this would need {needed:,.0f} days to be above 0 with 95 % probability."]
+
+
 def _net(test: Mapping[str, Any]) -> list[str]:
     net, gross, turnover = (number_of(test, name) for name in ("sharpe_net_annual", "sharpe_annual", "turnover"))
     cost = number_of(test, "cost_bps")
@@ -113,7 +170,7 @@ def _divergences(result: Mapping[str, Any], more: Iterable[str]) -> list[str]:
 
 
 def _against(test: Mapping[str, Any], name: str, baseline: Mapping[str, Any]) -> list[str]:
-    """The model beside one baseline; better or worse only where the two intervals keep apart."""
+    """The model beside one baseline: better or worse by the paired test, without one where the intervals keep apart."""
     mine, other = number_of(test, "sharpe_annual"), number_of(baseline, "sharpe_annual")
     if mine is None or other is None:
         return []
@@ -121,6 +178,9 @@ def _against(test: Mapping[str, Any], name: str, baseline: Mapping[str, Any]) ->
     verb = "Beats" if mine > other else "Falls short of" if mine < other else "Equals"
     by = f" by {abs(mine - other):.2f} a year" if mine != other else ""
     figures = f"{verb} {called}{by} ({mine:.2f} against {other:.2f})"
+    tested = _tested(_mapping(_mapping(_mapping(test.get("inference")).get("against")).get(name)))
+    if tested:
+        return [f"{figures}; {tested}"]
     own, its = interval_of(test), interval_of(baseline)
     if own is None or its is None:
         return [f"{figures}; without both intervals nothing is shown."]
@@ -129,6 +189,16 @@ def _against(test: Mapping[str, Any], name: str, baseline: Mapping[str, Any]) ->
     if own[1] < its[0]:
         return [f"{figures}; the intervals keep apart: worse."]
     return [f"{figures}; the intervals overlap: not shown to be {'worse' if mine < other else 'better'}."]
+
+
+def _tested(found: Mapping[str, Any]) -> str:
+    """What the paired test says, its p-value corrected for all baselines; empty where there is none."""
+    p, difference = number_of(found, "p_value_holm"), number_of(_mapping(found.get("sharpe_annual")), "estimate")
+    if p is None or difference is None:
+        return ""
+    told = f"a paired test, corrected for all baselines, gives p = {p:.3f}"
+    word = "better" if difference > 0 else "worse"
+    return f"{told}: {word}." if p <= LEVEL else f"{told}: not shown to be {word}."
 
 
 def _shuffled(shuffled: Mapping[str, Any]) -> list[str]:

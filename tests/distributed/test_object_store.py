@@ -137,7 +137,7 @@ def test_an_outage_in_the_middle_only_delays_what_is_stored(
         if kind == "step" and fields["step"] == 4 and not out:
             server.stop()
             out.append("stopped")
-        if kind == "run_finished" and out == ["stopped"]:
+        if kind == "evaluation_started" and out == ["stopped"]:
             server.start()
             out.append("started")
         return event

@@ -81,6 +81,8 @@ def test_every_look_is_written_down(copy: Path) -> None:
     look = events.latest(events.read(copy), "test_period_backtested", ("time",))[-1]
     names = [f"{strategy} close lag 1 scores neutral industry" for strategy in ("score", "quantile 0.1", "top 5")]
     assert [trial["variant"] for trial in look["trials"]] == names
+    kept = [json.loads(file.read_text()) for file in (copy.parent / "_registry").rglob("*.json")]
+    assert {each["variant"] for each in kept if each["kind"] == "backtest"} >= set(names)
     for trial, shown in zip(look["trials"], told[2::2]):
         assert trial["sharpe_daily"] * 252**0.5 == pytest.approx(shown["sharpe_annual"]["estimate"])
         assert trial["ic"] == pytest.approx(shown["ic"]["estimate"])

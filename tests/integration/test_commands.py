@@ -57,6 +57,17 @@ COMMANDS = {
     ),
     ("evaluate",): ("RUN", "--protocol", "--json"),
     ("report",): ("RUN", "--out", "--json"),
+    ("power",): (
+        "RUN",
+        "--difference",
+        "--ic-difference",
+        "--against",
+        "--common-days",
+        "--level",
+        "--power",
+        "--json",
+    ),
+    ("trials",): ("RUN", "--json"),
     ("tiers",): ("--json",),
 }
 
