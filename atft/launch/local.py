@@ -67,7 +67,8 @@ def build_panel(
 ) -> dict[str, Any]:  # fmt: skip
     """Build a panel from a table and say what was repaired and dropped."""
     started = time.monotonic()
-    table, given = places.open_source(source), Roles.read(roles) if roles else Roles()
+    given = Roles.read(roles) if roles else Roles()
+    table = places.open_source(source)
     manifest = build(
         table, out, given, normalise=normalise, computed=not own_only,
         strict=strict, most_bad=most_bad, overwrite=overwrite,
