@@ -182,5 +182,6 @@ def _short(value: object) -> str:
 def nearest(name: str, available: Sequence[str]) -> str:
     """A sentence that names what ``name`` may have meant."""
     close = difflib.get_close_matches(name, list(available), n=1)
-    shown = ", ".join(list(available)[:20]) + (", …" if len(available) > 20 else "")
-    return (f"Did you mean {close[0]!r}? " if close else "") + f"There are: {shown}."
+    shown = [each if each.isprintable() else repr(each) for each in list(available)[:20]]
+    shown = [each if len(each) <= 60 else f"{each[:60]}…" for each in shown] + ["…"] * (len(available) > 20)
+    return (f"Did you mean {close[0]!r}? " if close else "") + f"There are: {', '.join(shown)}."
