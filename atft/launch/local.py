@@ -16,6 +16,7 @@ from typing import Any
 from atft.config import Tier
 from atft.data.build import build
 from atft.data.gather import scorable_days
+from atft.data.labels import check_label
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.splits import decision_days
@@ -85,6 +86,7 @@ def build_panel(
 def run_baselines(tier: Tier, panel_path: Path) -> dict[str, Any]:
     """The baselines that need no model, on the tier's test period."""
     panel = places.open_panel(panel_path)
+    check_label(panel, tier.label)
     periods = decision_days(panel.days, tier.split, tier.label)
     scorable = scorable_days(panel.present, tier.window)
     test = Outcomes.of(panel, scorable, tier, periods.test)

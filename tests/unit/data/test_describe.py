@@ -98,7 +98,7 @@ def test_outliers_are_counted_and_shown_with_their_first_examples(tmp_path):
     again = bad.filter(at("S01", 1, 2))
     found = of(pl.concat([bad, again, again.head(1).with_columns(pl.col("close") + 1)]), tmp_path)
     assert finding(found, "close not positive") == (2, ("2020-01-04 S09 -1.0", "2020-01-06 S02 -1.0"))
-    assert finding(found, "close infinite or beyond") == (1, ("2020-01-05 S10 1e16",))
+    assert finding(found, "close infinite or beyond") == (1, ("2020-01-05 S10 1e+16",))
     assert finding(found, "high below low") == (1, ("2020-01-10 S08 2.0 to 1.0",))
     assert finding(found, "open outside low to high") == (
         2, ("2020-01-05 S11 0.5 of 1.0 to 100.0", "2020-01-06 S11 0.5 of 1.0 to 100.0"),
