@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from atft.data.describe import Description, PanelRows, Rows, SourceRows, describe
+from atft.data.describe.model import Series
 from atft.data.manifest import NAME
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.errors import UseError
 from atft.launch import places
+from atft.report.preview import preview
 from atft.storage import Store, is_remote, local_path
 
 SHOWN = 5
@@ -28,25 +30,22 @@ def describe_data(place: Path, *, roles: Path | None, out: Path | None) -> dict[
     found, by_day = describe(_rows(place, roles))
     report = found.model_dump(mode="json") | {"preview": str(out) if out else None}
     if out is not None:
-        years = [year.model_dump() for year in found.years]
-        drawn = _preview()(found.place, by_day.days, by_day.rows, by_day.living, years)
-        try:
-            out.write_text(drawn, encoding="utf-8")
-        except OSError as error:
-            raise UseError(
-                f"{out}: cannot be written: {error.strerror or error}. Mend: a directory that is writable."
-            ) from None
+        _draw(found, by_day, out)
     return report | {"text": "\n".join([*told(found), *([f"preview: {out}"] if out else [])])}
 
 
-def _preview() -> Callable[..., str]:
+def _draw(found: Description, by_day: Series, out: Path) -> None:
+    years = [year.model_dump() for year in found.years]
     try:
-        import matplotlib  # noqa: F401
+        out.write_text(preview(found.place, by_day.days, by_day.rows, by_day.living, years), encoding="utf-8")
     except ModuleNotFoundError as error:
-        raise UseError(f"a picture needs matplotlib ({error}). Mend: pip install 'atft[report]'.") from None
-    from atft.report.preview import preview
-
-    return preview
+        raise UseError(
+            f"{out}: a picture needs {error.name}, which is not installed. Mend: pip install 'atft[report]'."
+        ) from None
+    except OSError as error:
+        raise UseError(
+            f"{out}: cannot be written: {error.strerror or error}. Mend: a directory that is writable."
+        ) from None
 
 
 def _rows(place: Path, roles: Path | None) -> Rows:
