@@ -240,7 +240,7 @@ def money(table: Fuzzed, draw: Draw) -> None:
 
 CHANGES = (
     wild_number, wild_number, wild_number, wild_code, wild_date, other_kind, zoned, as_text, shuffled, repeated,
-    renamed, thinned, cut, other_header, more_roles, more_roles, fewer_roles, other_hours, other_files, money,
+    renamed, thinned, repeated, cut, other_header, more_roles, more_roles, fewer_roles, other_hours, other_files, money,
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, event, find, given, reject, settings
+from hypothesis import HealthCheck, Phase, currently_in_test_context, event, find, given, reject, settings
 from hypothesis import strategies as st
 from polars.testing.parametric import column, dataframes
 from pydantic import ValidationError
@@ -30,7 +31,7 @@ from atft.errors import UseError
 from atft.model.network import PARTS
 from atft.objective.mix import Mix
 from atft.objective.rows import RowSettings, day_rows
-from tests.unit.data.fuzzed import Fuzzed, fuzzed_tables, roles_of
+from tests.unit.data.fuzzed import Fuzzed, fuzzed_tables, market, roles_of
 from tests.unit.model.examples import network
 
 FEW, MANY = 60, 2000
@@ -53,9 +54,9 @@ def built(source: Path, roles: Roles, folder: Path, rows: int | None) -> Panel |
         assert "Traceback" not in told, told
         assert not out.exists()
         assert {path.name for path in folder.iterdir()} <= {"bars", source.name}
-        event("refused")
+        noted("refused")
         return None
-    event("built")
+    noted("built")
     check(manifest, rows)
     panel = Panel.open(out)
     panel.verify()
@@ -64,11 +65,19 @@ def built(source: Path, roles: Roles, folder: Path, rows: int | None) -> Panel |
     assert not np.isinf(features).any()
     assert np.isnan(features[~panel.present]).all()
     assert (panel.close[panel.present] > 0).all()
+    with np.errstate(invalid="ignore"):
+        moves = panel.close[1:] / panel.close[:-1]
+    assert np.isfinite(moves[panel.present[1:] & panel.present[:-1]]).all()
     assert panel.present.sum() == manifest.rows_kept
     assert panel.present.any(axis=0).all()
     assert panel.present.any(axis=1).all()
     assert not (panel.tradable & ~panel.present).any()
     return panel
+
+
+def noted(what: str) -> None:
+    if currently_in_test_context():
+        event(what)
 
 
 def check(manifest: Manifest, rows: int | None) -> None:
@@ -122,7 +131,7 @@ anything = dataframes(
 )
 likely = dataframes(
     [
-        column("date", dtype=pl.Date, unique=False),
+        column("date", dtype=pl.Date, strategy=st.dates(dt.date(2020, 1, 1), dt.date(2020, 1, 6))),
         column("code", strategy=st.sampled_from(["a", "b", "c"]), dtype=pl.String),
         *(column(name, dtype=pl.Float64, allow_null=True) for name in NAMES[2:7]),
         column("industry", dtype=pl.Categorical, allow_null=True),
@@ -179,10 +188,20 @@ lines = st.lists(
     ),
     max_size=8,
 )
+good_lines = st.lists(
+    st.tuples(
+        st.sampled_from([f"2020-01-0{day}" for day in range(1, 8)]),
+        st.sampled_from(["a", "b", "007", '"c"']),
+        st.sampled_from(["1", "2.5", "3e2", "0", "-1", ""]),
+    ),
+    min_size=2,
+    max_size=8,
+    unique_by=lambda line: line[:2],
+)
 headed = st.builds(
     lambda head, rows, mark: head + mark + mark.join(",".join(row) for row in rows),
     st.sampled_from(["date,code,close", "\ufeffdate,code,close", "date,code,close,close", "date, code ,close", ""]),
-    lines,
+    st.one_of(good_lines, lines),
     st.sampled_from(["\n", "\r\n"]),
 )
 
@@ -217,6 +236,8 @@ def losses_are_finite(table: Fuzzed) -> None:
         label = Label(horizon=1, execution_lag=1, cost_bps=5, quantile_horizons=(1, 3), own=own)
         graph = trailing_graph(panel, Graph(neighbours=2, lookback_days=5, shrinkage=0.3, industry_bonus=0.2))
         gatherer = Gatherer(panel, graph, WINDOW, label)
+        if not gatherer.scorable.any():
+            return
         blocks, _ = gatherer.cross_section(0, len(panel.days))
         assert torch.isfinite(blocks.returns).all()
         model = network(features=len(panel.feature_names), window=4, horizons=2, dropout=0.0, quantiles=(0.1, 0.5, 0.9))
@@ -226,7 +247,7 @@ def losses_are_finite(table: Fuzzed) -> None:
         counted = int(rows[:, 0].sum())
         losses = [mix.loss(mix.parts(rows)) for mix in MIXES if counted >= (8 if mix.sharpe_kind == "portfolio" else 1)]
         if losses:
-            event("a loss")
+            noted("a loss")
             total = torch.stack(losses).sum()
             assert torch.isfinite(total)
             total.backward()
@@ -238,6 +259,19 @@ def losses_are_finite(table: Fuzzed) -> None:
 @settings(SOME, max_examples=15)
 @given(fuzzed_tables(most=3))
 def test_no_table_that_builds_gives_a_loss_that_is_no_number(table: Fuzzed) -> None:
+    losses_are_finite(table)
+
+
+@pytest.mark.parametrize("value", [1e308, 3.4e38, 5e-324])
+@pytest.mark.parametrize("name", ["close", "excess"])
+def test_no_single_wild_value_gives_a_loss_that_is_no_number(name: str, value: float) -> None:
+    table = market(seed=1, stocks=4, days=20)
+    table.roles["label"] = {"column": "excess", "horizon": 1, "execution_lag": 1}
+    if name == "close":
+        del table.roles["label"]
+    middle = pl.int_range(pl.len()) == table.frame.height // 2
+    table.frame = table.frame.with_columns(pl.when(middle).then(value).otherwise(name).alias(name))
+    table.frame = table.frame.with_columns(pl.max_horizontal("high", "close").alias("high"))
     losses_are_finite(table)
 
 
