@@ -31,10 +31,10 @@ from atft.errors import UseError
 from atft.model.network import PARTS
 from atft.objective.mix import Mix
 from atft.objective.rows import RowSettings, day_rows
-from tests.unit.data.fuzzed import Fuzzed, fuzzed_tables, market, roles_of
+from tests.unit.data.fuzzed import CHANGES, Draw, Fuzzed, fuzzed_tables, market, roles_of
 from tests.unit.model.examples import network
 
-FEW, MANY = 60, 2000
+FEW, MANY = 40, 2000
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 SOME = settings(max_examples=FEW, deadline=None, suppress_health_check=CHECKS, derandomize=True, database=None)
 LOTS = settings(max_examples=MANY, deadline=None, suppress_health_check=CHECKS, database=None)
@@ -114,6 +114,15 @@ def builds_or_is_refused(table: Fuzzed) -> None:
 @SOME
 @given(fuzzed_tables())
 def test_a_table_builds_with_all_that_goes_counted_or_is_refused(table: Fuzzed) -> None:
+    builds_or_is_refused(table)
+
+
+@pytest.mark.parametrize("change", sorted(set(CHANGES), key=lambda change: change.__name__))
+@settings(SOME, max_examples=4)
+@given(st.data())
+def test_each_change_alone_builds_or_is_refused(change: Callable[[Fuzzed, Draw], None], data: st.DataObject) -> None:
+    table = market(data.draw(st.integers(0, 5)), 4, 20)
+    change(table, data.draw)
     builds_or_is_refused(table)
 
 
