@@ -146,13 +146,13 @@ def open_source(place: Path) -> Source:
     uri, mark, options = as_uri(place).partition("?")
     folder, _, name = uri.rpartition("/")
     if Path(name).suffix.lower() in SUFFIXES and Store(folder + mark + options).exists(name):
-        return named(str(place), {name: uri}, _options_for_polars(uri + mark + options))
+        return named(uri, {name: uri}, _options_for_polars(uri + mark + options))
     tables = [each for each in Store(uri + mark + options).list() if Path(each).suffix.lower() in SUFFIXES]
     if not tables:
         raise UseError(
             f"{uri}: holds no Parquet (.parquet, .pq) or CSV (.csv) file. Mend: name a file or a directory that does."
         )
-    return named(str(place), {each: f"{uri}/{each}" for each in tables}, _options_for_polars(uri + mark + options))
+    return named(uri, {each: f"{uri}/{each}" for each in tables}, _options_for_polars(uri + mark + options))
 
 
 def _options_for_polars(uri: str) -> dict[str, str]:
