@@ -74,6 +74,19 @@ def build(source: Path, out: Path, as_json: bool, **options: Any) -> None:
     _tell(as_json, report, report["text"])
 
 
+@data.command()
+@click.argument("place", metavar="SOURCE_OR_PANEL", type=click.Path(path_type=Path))
+@click.option("--roles", type=click.Path(path_type=Path), help="YAML that names the columns of a table.")
+@click.option("--out", type=click.Path(path_type=Path), help="SVG file for a picture of it.")
+@JSON
+def describe(place: Path, roles: Path | None, out: Path | None, as_json: bool) -> None:
+    """Coverage, gaps, outliers, survivorship signs and doubles of a table or a panel."""
+    from atft.launch.describe import describe_data
+
+    report = describe_data(place, roles=roles, out=out)
+    _tell(as_json, report, report["text"])
+
+
 @cli.command()
 @click.argument("panel", type=click.Path(path_type=Path))
 @click.option("--tier", "tier_name", default="tier1", show_default=True, help="Tier that is read against them.")

@@ -86,7 +86,10 @@ class Label(Settings):
     cost_bps: NotNegative
     """Cost of trading one unit of the portfolio's gross value, one way, in basis points."""
     quantile_horizons: tuple[Positive, ...]
-    """Horizons of the quantile heads, in trading days."""
+    """Horizons of the quantile heads, in trading days; their returns are always computed from closes."""
+    own: bool | None = None
+    """Whether the return is the panel's own label (True) or computed from closes (False). A panel with an own label is
+    refused until this is stated; horizon and lag must be those that its roles state."""
 
     @property
     def longest(self) -> int:

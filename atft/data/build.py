@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from atft.data import features, normalise, sources
+from atft.data import calendars, features, normalise, sources
+from atft.data.files import Source, locate
 from atft.data.manifest import FeatureEntry, Manifest
 from atft.data.panel import CHUNK_DAYS, beside, check_free, write_panel
 from atft.data.roles import BARS, Roles, nearest
@@ -33,7 +34,7 @@ class Grid:
         codes: ``[stocks]``, sorted.
         industries: ``[stocks]`` names, None unknown.
         markets: ``[stocks]`` names, None unknown or where the source has none.
-        columns: ``[stocks, days]`` float64 per bar column of the source, NaN where missing.
+        columns: ``[stocks, days]`` float64 per bar column of the source, and its own label; NaN where missing.
         tradable: ``[stocks, days]`` bool, False where unknown; None where the source does not tell.
         cells: ``[rows of the source]``, place ``day * stocks + stock`` of each row.
     """
@@ -53,7 +54,7 @@ class Grid:
         days, day = np.unique(bars["date"].to_numpy(), return_inverse=True)
         codes, stock = np.unique(bars["code"].to_numpy().astype(str), return_inverse=True)
         columns = {}
-        for name in (name for name in BARS if name in bars.columns):
+        for name in (name for name in (*BARS, "label") if name in bars.columns):
             columns[name] = np.full((len(codes), len(days)), np.nan)
             columns[name][stock, day] = bars[name].to_numpy()
         tradable = None
@@ -75,15 +76,6 @@ class Grid:
         place = {name: number for number, name in enumerate(sorted({name for name in self.industries if name}))}
         return np.array([-1 if name is None else place[name] for name in self.industries], np.int32)
 
-    def span(self, first: int, last: int) -> dict[str, NDArray[np.float64]]:
-        """Bars of days ``first`` to ``last - 1`` with ``features.HISTORY`` days in front, NaN before the calendar."""
-        start = first - features.HISTORY
-        front = max(0, -start)
-        return {
-            name: np.pad(values[:, max(0, start) : last], ((0, 0), (front, 0)), constant_values=np.nan)
-            for name, values in self.columns.items()
-        }
-
 
 def _first_of(bars: pl.DataFrame, column: str, codes: Sequence[str]) -> list[str | None]:
     """What the first row of each stock says, even where that is unknown: what is stated later was not known before."""
@@ -94,7 +86,7 @@ def _first_of(bars: pl.DataFrame, column: str, codes: Sequence[str]) -> list[str
 
 
 def build(
-    source: str | Path,
+    source: str | Path | Source,
     out: str | Path,
     roles: Roles | None = None,
     *,
@@ -108,7 +100,7 @@ def build(
     """Build the panel ``out`` from the table ``source``.
 
     Args:
-        source: Parquet or CSV file, or a directory of them.
+        source: Parquet or CSV file, or a directory of them, or its files.
         out: directory to make; it appears when it is whole.
         roles: which column is which.
         normalise: ``rank`` or ``zscore``, over each day's stocks.
@@ -121,11 +113,12 @@ def build(
     Raises:
         UseError: a source that cannot be relied on, an unknown feature, or a target that cannot be written.
     """
-    source, out, roles = Path(source), Path(out), roles or Roles()
+    out, roles = Path(out), roles or Roles()
     tell = progress or (lambda stage, part: None)
     check_free(out, overwrite)
     method = _method(normalise)
     tell("read", 0.0)
+    source = locate(source)
     checked = sources.read(source, roles, strict=strict, most_bad=most_bad)
     names, left_out = choose(computed, checked)
     grid = Grid.of(checked)
@@ -143,6 +136,7 @@ def build(
         "rows_read": checked.rows_read,
         "rows_kept": checked.bars.height,
         "counts": checked.counts,
+        "sessions": checked.sessions,
     }
     with _own(out, checked, grid) as own:
         return write_panel(
@@ -154,6 +148,7 @@ def build(
             close=grid.columns["close"].T,
             open=grid.columns["open"].T if "open" in grid.columns else None,
             volume=grid.columns["volume"].T if "volume" in grid.columns else None,
+            label=grid.columns["label"].T if "label" in grid.columns else None,
             tradable=None if grid.tradable is None else grid.tradable.T,
             markets=grid.markets,
             features=_chunks(grid, names, own, method, tell),
@@ -236,7 +231,9 @@ def _chunks(
     tell: Progress,
 ) -> Iterator[NDArray[np.float32]]:
     """Normalised features ``[CHUNK_DAYS, stocks, features]``, chunk by chunk."""
-    days, stocks, numbers = len(grid.days), len(grid.codes), grid.numbers()
+    days, stocks = len(grid.days), len(grid.codes)
+    bars = {name: values for name, values in grid.columns.items() if name in BARS}
+    owns = calendars.by_market(bars, grid.markets, grid.numbers())
     absent = ~np.isfinite(grid.columns["close"]).T
     at_once = max(1, (ROWS_AT_ONCE // stocks - features.HISTORY) // CHUNK_DAYS) * CHUNK_DAYS
 
@@ -249,7 +246,7 @@ def _chunks(
             tell("features", first / days)
             last = min(first + at_once, days)
             made = np.empty((last - first, len(names) + len(own.names), stocks), np.float32)
-            for place, (_, values) in enumerate(features.compute(grid.span(first, last), numbers, names)):
+            for place, values in enumerate(calendars.compute(owns, stocks, first, last, names)):
                 made[:, place] = values
             for place in range(len(own.names)):
                 made[:, len(names) + place] = own.read(place, first, last)

@@ -13,7 +13,7 @@ import torch
 from atft import config
 from atft.blocks import EDGE_FEATURES, Blocks
 from atft.data.graph import TrailingGraph
-from atft.data.labels import forward_returns
+from atft.data.labels import forward_returns, known_returns
 from atft.data.panel import Panel
 
 T = TypeVar("T", bound=np.generic)
@@ -42,7 +42,7 @@ class Gatherer:
         industries = np.append(panel.industries, np.int32(-1))
         self._industries = np.where(industries >= 0, industries, -1 - np.arange(len(industries)))
         close = np.asarray(panel.close)
-        self._returns = _with_padding(forward_returns(close, label.horizon, label.execution_lag), np.nan)
+        self._returns = _with_padding(known_returns(panel, label), np.nan)
         self._quantile_returns = np.empty((*self._returns.shape, len(label.quantile_horizons)))
         for position, horizon in enumerate(label.quantile_horizons):
             self._quantile_returns[:, :-1, position] = forward_returns(close, horizon, label.execution_lag)

@@ -11,6 +11,7 @@ from typing import Literal, NoReturn
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
+from atft.data.markets import Sessions
 from atft.data.roles import Roles
 from atft.errors import UseError
 
@@ -67,6 +68,8 @@ class Manifest(_Part):
     rows_kept: int = 0
     counts: dict[str, int] = {}
     """Rows (values, for own features) repaired, dropped or worth a look, by reason."""
+    sessions: Sessions | None = None
+    """The markets, their hours and what these allow; null where the source and its roles name none."""
     chunk_days: int
     """Days in each file of ``features/`` but the last."""
     files: dict[str, File]

@@ -22,9 +22,9 @@ from atft.errors import UseError
 
 CHUNK_DAYS = 64
 DAYS, STOCKS, CLOSE = "days.arrow", "stocks.arrow", "close.arrow"
-OPEN, VOLUME, TRADABLE = "open.arrow", "volume.arrow", "tradable.arrow"
+OPEN, VOLUME, TRADABLE, LABEL = "open.arrow", "volume.arrow", "tradable.arrow", "label.arrow"
 TABLES = (DAYS, STOCKS, CLOSE)
-OPTIONAL = {OPEN: np.float64, VOLUME: np.float64, TRADABLE: np.uint8}
+OPTIONAL = {OPEN: np.float64, VOLUME: np.float64, TRADABLE: np.uint8, LABEL: np.float64}
 """Files that a panel has where its source has the column, and their dtypes."""
 
 
@@ -50,6 +50,8 @@ class Panel:
             source does not tell.
         markets: ``[stocks]`` names of their markets, None unknown.
         chunks: ``[chunk_days, stocks, features]`` float32 each, normalised; NaN where missing.
+        label: ``[days, stocks]`` float64, the source's own label (``manifest.roles.label`` states its horizon and lag),
+            NaN where missing; None where the source has none.
     """
 
     path: Path
@@ -66,6 +68,7 @@ class Panel:
     tradable: NDArray[np.bool_]
     markets: list[str | None]
     chunks: tuple[NDArray[np.float32], ...]
+    label: NDArray[np.float64] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Panel:
@@ -118,6 +121,7 @@ class Panel:
             tradable=tradable,
             markets=stocks["market"].to_pylist(),
             chunks=chunks,
+            label=optional.get(LABEL),
         )
 
     @property
@@ -224,6 +228,7 @@ def write_panel(
     open: NDArray[np.float64] | None = None,
     volume: NDArray[np.float64] | None = None,
     tradable: NDArray[np.bool_] | None = None,
+    label: NDArray[np.float64] | None = None,
     markets: Sequence[str | None] | None = None,
     manifest_extra: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -241,6 +246,7 @@ def write_panel(
         open: ``[days, stocks]`` float64, NaN where missing; None where there is none.
         volume: likewise.
         tradable: ``[days, stocks]`` bool; None where the source does not tell.
+        label: as ``volume``.
         markets: ``[stocks]`` names (None unknown); None where there are none.
         manifest_extra: other fields of the manifest; ``features`` replaces the plain entries.
         overwrite: replace a panel that is there, once the new one is whole.
@@ -250,7 +256,7 @@ def write_panel(
         ValueError: arrays that do not fit one another.
     """
     path = Path(path)
-    given = {CLOSE: close, OPEN: open, VOLUME: volume, TRADABLE: tradable}
+    given = {CLOSE: close, OPEN: open, VOLUME: volume, TRADABLE: tradable, LABEL: label}
     tables = {name: _as_kept(table) for name, table in given.items() if table is not None}
     shape = (len(days), len(codes), len(feature_names))
     markets = [None] * shape[1] if markets is None else markets

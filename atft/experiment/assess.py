@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from atft.config import Tier
-from atft.data.labels import forward_returns, label_dates
+from atft.data.labels import decided_returns, label_dates
 from atft.data.panel import Panel
 from atft.data.sampler import surely_held
 from atft.data.splits import Periods
@@ -60,7 +60,7 @@ class Outcomes:
         """The outcomes of decisions on ``days``."""
         label = tier.label
         ends = panel.days[label_dates(panel.days, label.horizon, label.execution_lag)[days]]
-        returns = forward_returns(panel.close, label.horizon, label.execution_lag)[days]
+        returns = decided_returns(panel, label)[days]
         return cls(days, ends, returns, scorable[days])
 
     def valid(self, scores: Floats) -> npt.NDArray[np.bool_]:

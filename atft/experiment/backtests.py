@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atft.config import Label
+from atft.data.markets import check_execution, too_early
 from atft.data.panel import Panel
 from atft.errors import UseError
 from atft.evaluate.backtest import Backtest, Decisions, costed
@@ -75,10 +76,10 @@ def default_strategies(scored: Scored, quantile: float | None = None, k: int | N
 
 
 def default_executions(panel: Panel, label: Label, scored: Scored) -> tuple[At, ...]:
-    """The close, and the open where the panel has opens and a day left for the exit."""
+    """The close, and the open where the panel has opens after every decision and a day left for the exit."""
     opens = panel.open_price is not None and bool(np.isfinite(panel.open_price).any())
     reached = len(scored.days) and scored.days[0] + 1 + label.horizon < len(panel.days)
-    return ("close", "open") if opens and reached else ("close",)
+    return ("close", "open") if opens and reached and not too_early(panel.manifest.sessions) else ("close",)
 
 
 def backtests(panel: Panel, label: Label, scored: Scored, setting: Setting) -> Iterator[Backtest]:
@@ -113,6 +114,7 @@ def decided(panel: Panel, label: Label, scored: Scored, at: At, setting: Setting
     Raises:
         UseError: the panel does not hold what is needed.
     """
+    check_execution(str(panel.path), panel.manifest.sessions, label.execution_lag, next_open=at == "open")
     rules = Rules(at, label.execution_lag, label.horizon, setting.delisting_return)
     close = np.asarray(panel.close)
     execution = executed(scored.days, close, rules=rules, open_=panel.open_price, tradable=panel.tradable)

@@ -8,9 +8,9 @@ import numpy as np
 
 from atft.config import Tier
 from atft.data.gather import scorable_days
-from atft.data.labels import forward_returns
+from atft.data.labels import known_returns
 from atft.data.panel import Panel
-from atft.data.splits import decision_days
+from atft.data.splits import periods_of
 from atft.errors import UseError
 from atft.evaluate import baselines, metrics
 from atft.evaluate.leakage.finding import Finding, clean, not_checked, suspect
@@ -38,11 +38,11 @@ def findings(panel: Panel, tier: Tier, seed: int) -> Iterator[Finding]:
         seed: of the shuffles.
     """
     try:
-        periods = decision_days(panel.days, tier.split, tier.label)
+        periods = periods_of(tier, panel)
     except UseError as error:
         yield from _none(f"the split of tier {tier.name} does not fit the calendar: {error}")
         return
-    returns = forward_returns(np.asarray(panel.close), tier.label.horizon, tier.label.execution_lag)
+    returns = known_returns(panel, tier.label)
     scorable = scorable_days(np.asarray(panel.present), tier.window)
     fit, judge = _split(periods.train, periods.validate, tier.label.longest + tier.label.execution_lag)
     if min(len(fit), len(judge)) < LEAST_DAYS:

@@ -67,8 +67,10 @@ def build_panel(
 ) -> dict[str, Any]:  # fmt: skip
     """Build a panel from a table and say what was repaired and dropped."""
     started = time.monotonic()
+    given = Roles.read(roles) if roles else Roles()
+    table = places.open_source(source)
     manifest = build(
-        source, out, Roles.read(roles) if roles else Roles(), normalise=normalise, computed=not own_only,
+        table, out, given, normalise=normalise, computed=not own_only,
         strict=strict, most_bad=most_bad, overwrite=overwrite,
     )  # fmt: skip
     panel = Panel.open(out)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from atft.data.files import SUFFIXES, Source, locate, named
 from atft.data.panel import Panel
 from atft.errors import UseError
 from atft.experiment import registry, runs
 from atft.experiment.registry import Registry
 from atft.experiment.runs import Run
 from atft.storage import Mirror, Store, cache_root, fetch_directory, is_remote, local_path
+from atft.storage.backend import s3_options
 
 STORE_SECONDS = 5.0
 """How often what a run has written is copied to its object store."""
@@ -149,6 +152,38 @@ def open_panel(panel: Path) -> Panel:
     return Panel.open(
         fetch_directory(as_uri(panel), cache_root() / "panels") if is_remote(panel) else local_path(panel)
     )
+
+
+def open_source(place: Path) -> Source:
+    """The table at a file, directory or URI; one in an object store is read from there, column by column.
+
+    Raises:
+        UseError: nothing there, files of two kinds, or the store does not answer.
+    """
+    if not is_remote(place):
+        return locate(local_path(place))
+    uri, mark, options = as_uri(place).partition("?")
+    folder, _, name = uri.rpartition("/")
+    if Path(name).suffix.lower() in SUFFIXES and Store(folder + mark + options).exists(name):
+        return named(uri, {name: uri}, _options_for_polars(uri + mark + options))
+    tables = [each for each in Store(uri + mark + options).list() if Path(each).suffix.lower() in SUFFIXES]
+    if not tables:
+        raise UseError(
+            f"{uri}: holds no Parquet (.parquet, .pq) or CSV (.csv) file. Mend: name a file or a directory that does."
+        )
+    return named(uri, {each: f"{uri}/{each}" for each in tables}, _options_for_polars(uri + mark + options))
+
+
+def _options_for_polars(uri: str) -> dict[str, str]:
+    """What Polars has to be told to reach a store as :class:`Store` does; keys stay in the environment."""
+    if not uri.startswith("s3://"):
+        return {}
+    known = s3_options(uri, os.environ)
+    options = {"aws_region": known["region"]} if "region" in known else {}
+    if endpoint := known.get("endpoint_override"):
+        url = endpoint if "://" in endpoint else f"{known.get('scheme', 'https')}://{endpoint}"
+        options |= {"aws_endpoint_url": url, "aws_allow_http": str(url.startswith("http://")).lower()}
+    return options
 
 
 def absolute(place: Path) -> Path:

@@ -112,6 +112,26 @@ def to_svg(figure: Figure, name: str, title: str, description: str) -> str:
     )
 
 
+LIGHT = ("#16202c", "#5c6775", "#e1e5ea", "#1558c0", "#b45309", "#0b7a63", "#737c89", "#8a3ab9", "#0b7a63", "#c2410c",
+         "#ffffff")  # fmt: skip
+DARK = ("#e8edf3", "#a3afbd", "#2a3441", "#6cb0ff", "#f2a34b", "#46c9a6", "#929dab", "#cf9bf0", "#46c9a6", "#ff8a5c",
+        "#161d26")  # fmt: skip
+"""Colours of ``ROLES`` where no page gives them."""
+
+
+def standalone(svg: str, width: int, height: int) -> str:
+    """An ``<svg>`` element of :func:`to_svg` as a file of its own, with paper and colours for light and dark."""
+    light, dark = (" ".join(f"--chart-{role}: {code};" for role, code in zip(ROLES, each)) for each in (LIGHT, DARK))
+    style = (
+        f"<style>:root {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }} "
+        "svg { font-family: system-ui, sans-serif; }</style>"
+    )
+    paper = '<rect width="100%" height="100%" style="fill: var(--chart-paper)"/>'
+    opened, rest = svg.split(">", 1)
+    opened = opened.replace("<svg", f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"', 1)
+    return f"{opened}>{style}{paper}{rest}\n"
+
+
 def _cleaned(body: str, name: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)

@@ -14,6 +14,7 @@ from atft.blocks import shards
 from atft.config import PARTS, Split, Tier, WalkForward
 from atft.data.gather import Gatherer, scorable_days
 from atft.data.graph import TrailingGraph, trailing_graph
+from atft.data.labels import check_label
 from atft.data.loader import processors
 from atft.data.panel import Panel
 from atft.data.sampler import BlockSampler, sufficient_cells, surely_held
@@ -115,6 +116,7 @@ def prepare(
         UseError: the panel is too short or too narrow for the tier, or a period is empty.
     """
     _check_width(tier, panel)
+    check_label(panel, tier.label)
     if len(panel.days) < tier.window.days:
         raise UseError(
             f"{panel.path}: {len(panel.days)} days, fewer than window.days = {tier.window.days} of tier {tier.name}. "

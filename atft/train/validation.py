@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from atft.blocks import Blocks, shards
-from atft.data.labels import forward_returns
+from atft.data.labels import decided_returns
 from atft.data.sampler import BlockSampler
 from atft.evaluate import metrics, portfolio
 from atft.evaluate.predict import predict
@@ -62,7 +62,7 @@ def validate(setup: Setup, parts: frozenset[str]) -> Validation:
         precision_context=setup.precision.autocast,
         group=setup.group,
     )
-    returns = forward_returns(setup.panel.close, label.horizon, label.execution_lag)[days]
+    returns = decided_returns(setup.panel, label)[days]
     valid = np.isfinite(scores) & np.isfinite(returns)
     held = portfolio.positions(scores, valid)
     gross, _ = portfolio.daily_returns(held, returns)

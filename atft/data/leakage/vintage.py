@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from atft.data import sources
+from atft.data import files
 from atft.data.roles import PRICES, Roles
 
 ROWS = "(rows)"
@@ -140,4 +140,4 @@ def scan(path: Path, roles: Roles) -> pl.LazyFrame:
     Raises:
         UseError: missing, unreadable, or of another kind.
     """
-    return sources._scan(path, roles)
+    return files.locate(path).scan(roles.text())
