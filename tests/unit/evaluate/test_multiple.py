@@ -92,6 +92,19 @@ def test_the_stepdown_is_no_less_than_the_plain_p_values_and_rises_with_them(mea
     assert adjusted[last] == pytest.approx(max(alone[last], adjusted.max()))
 
 
+def test_the_stepdown_leaves_out_what_was_found_before(means):
+    """Written out: the largest of those that are left, one step after the other."""
+    _, estimates, errors, resampled = means
+    t, deviations = estimates / errors, (resampled - estimates) / errors
+    left, before, expected = set(range(6)), 0.0, np.empty(6)
+    while left:
+        best = max(left, key=lambda each: t[each])
+        hits = sum(max(row[each] for each in left) >= t[best] for row in deviations)
+        before = expected[best] = max(before, (1 + hits) / 3000)
+        left.remove(best)
+    np.testing.assert_allclose(multiple.stepdown(estimates, errors, resampled), expected, rtol=1e-12)
+
+
 def test_a_family_of_one_is_the_test_of_one():
     daily = np.random.default_rng(8).standard_normal((200, 1)) + 0.1
     found = multiple.compared_sharpes(daily, repeats=999)
