@@ -138,8 +138,9 @@ def _apart(union: NDArray[np.datetime64], ends: Mapping[str, Instants], at: int)
 
 def too_early(known: Sessions | None) -> bool:
     """Whether the next open may come before the last close of a date, or nobody said when it comes."""
-    several = known is not None and len(known.markets) > 1
-    return several and (known.hours_to_next_open is None or known.hours_to_next_open <= 0)
+    if known is None or len(known.markets) < 2:
+        return False
+    return known.hours_to_next_open is None or known.hours_to_next_open <= 0
 
 
 def check_execution(place: str, known: Sessions | None, execution_lag: int, *, next_open: bool = False) -> None:
