@@ -110,4 +110,4 @@ def stopped(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the report out where a test is about what comes before it: it takes half of the time."""
-    monkeypatch.setattr("atft.launch.training.write_report", lambda path: path / "report.html")
+    monkeypatch.setattr("atft.report.html.write_report", lambda path: path / "report.html")

@@ -22,8 +22,8 @@ def made(panel: Path, tier_file: Path, tmp_path_factory: pytest.TempPathFactory)
     """The directory of runs, and what making all baselines told."""
     runs = tmp_path_factory.mktemp("baselines")
     with pytest.MonkeyPatch.context() as patch:
-        for place in ("training", "baselines"):
-            patch.setattr(f"atft.launch.{place}.write_report", lambda path: path / "report.html")
+        for place in ("report.html", "launch.baselines"):
+            patch.setattr(f"atft.{place}.write_report", lambda path: path / "report.html")
         done = run("baselines", panel, "--tier", tier_file, "--runs", runs, "--json")
     assert done.code == 0, done
     return runs, done

@@ -22,7 +22,7 @@ def root(train: Train, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds of one tier; read it, or take a copy."""
     runs = tmp_path_factory.mktemp("pair") / "runs"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("atft.launch.training.write_report", lambda path: path / "report.html")
+        patch.setattr("atft.report.html.write_report", lambda path: path / "report.html")
         for seed in (1, 2):
             assert train(runs, f"s{seed}", "--seed", seed, "--json").code == 0
     return runs

@@ -282,7 +282,7 @@ def test_no_day_of_the_test_period_is_looked_at_before_the_one_evaluation(
 
 
 def test_the_test_period_is_evaluated_once(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atft.launch.training.assess", None)
+    monkeypatch.setattr("atft.experiment.assess.assess", None)
     with unchanged(whole):
         shown = run("evaluate", whole)
     assert shown.code == 0
