@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from atft.data import features, normalise, sources
@@ -31,14 +32,18 @@ class Grid:
         days: ``[days]`` datetime64[D]: every date on which any stock has a row.
         codes: ``[stocks]``, sorted.
         industries: ``[stocks]`` names, None unknown.
+        markets: ``[stocks]`` names, None unknown or where the source has none.
         columns: ``[stocks, days]`` float64 per bar column of the source, NaN where missing.
+        tradable: ``[stocks, days]`` bool, False where unknown; None where the source does not tell.
         cells: ``[rows of the source]``, place ``day * stocks + stock`` of each row.
     """
 
     days: NDArray[np.datetime64]
     codes: list[str]
     industries: list[str | None]
+    markets: list[str | None]
     columns: dict[str, NDArray[np.float64]]
+    tradable: NDArray[np.bool_] | None
     cells: NDArray[np.int64]
 
     @classmethod
@@ -51,13 +56,19 @@ class Grid:
         for name in (name for name in BARS if name in bars.columns):
             columns[name] = np.full((len(codes), len(days)), np.nan)
             columns[name][stock, day] = bars[name].to_numpy()
-        industries: list[str | None] = [None] * len(codes)
-        if "industry" in bars.columns:
-            # The first row's, even where it is unknown: one stated later would be known before its day.
-            known = bars.select("code", "industry").unique("code", keep="first", maintain_order=True)
-            named = dict(known.iter_rows())
-            industries = [named.get(code) for code in codes]
-        return cls(days.astype("datetime64[D]"), codes.tolist(), industries, columns, day * len(codes) + stock)
+        tradable = None
+        if "tradable" in bars.columns:
+            tradable = np.zeros((len(codes), len(days)), bool)
+            tradable[stock, day] = bars["tradable"].fill_null(False).to_numpy()
+        return cls(
+            days=days.astype("datetime64[D]"),
+            codes=codes.tolist(),
+            industries=_first_of(bars, "industry", codes.tolist()),
+            markets=_first_of(bars, "market", codes.tolist()),
+            columns=columns,
+            tradable=tradable,
+            cells=day * len(codes) + stock,
+        )
 
     def numbers(self) -> NDArray[np.int32]:
         """``[stocks]`` int32, a number per industry, -1 unknown."""
@@ -72,6 +83,14 @@ class Grid:
             name: np.pad(values[:, max(0, start) : last], ((0, 0), (front, 0)), constant_values=np.nan)
             for name, values in self.columns.items()
         }
+
+
+def _first_of(bars: pl.DataFrame, column: str, codes: Sequence[str]) -> list[str | None]:
+    """What the first row of each stock says, even where that is unknown: what is stated later was not known before."""
+    if column not in bars.columns:
+        return [None] * len(codes)
+    named = dict(bars.select("code", column).unique("code", keep="first", maintain_order=True).iter_rows())
+    return [named.get(code) for code in codes]
 
 
 def build(
@@ -133,6 +152,10 @@ def build(
             industries=grid.industries,
             feature_names=[*names, *checked.own_names],
             close=grid.columns["close"].T,
+            open=grid.columns["open"].T if "open" in grid.columns else None,
+            volume=grid.columns["volume"].T if "volume" in grid.columns else None,
+            tradable=None if grid.tradable is None else grid.tradable.T,
+            markets=grid.markets,
             features=_chunks(grid, names, own, method, tell),
             manifest_extra=extra,
             overwrite=overwrite,

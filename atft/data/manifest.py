@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from atft.data.roles import Roles
 from atft.errors import UseError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NAME = "manifest.json"
 Normalise = Literal["rank", "zscore", "none"]
 

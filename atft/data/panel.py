@@ -22,6 +22,10 @@ from atft.errors import UseError
 
 CHUNK_DAYS = 64
 DAYS, STOCKS, CLOSE = "days.arrow", "stocks.arrow", "close.arrow"
+OPEN, VOLUME, TRADABLE = "open.arrow", "volume.arrow", "tradable.arrow"
+TABLES = (DAYS, STOCKS, CLOSE)
+OPTIONAL = {OPEN: np.float64, VOLUME: np.float64, TRADABLE: np.uint8}
+"""Files that a panel has where its source has the column, and their dtypes."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +42,13 @@ class Panel:
         feature_names: names of the features.
         close: ``[days, stocks]`` float64, NaN where missing.
         present: ``[days, stocks]`` bool, True where the stock has a row.
+        open_price: ``[days, stocks]`` float64, adjusted as the close, NaN where missing; None where the source has
+            none (``open`` opens a panel).
+        volume: ``[days, stocks]`` float64, shares, so that close × volume is the traded money; NaN where missing; None
+            where the source has none.
+        tradable: ``[days, stocks]`` bool, True where the stock has a row and can be traded; ``present`` where the
+            source does not tell.
+        markets: ``[stocks]`` names of their markets, None unknown.
         chunks: ``[chunk_days, stocks, features]`` float32 each, normalised; NaN where missing.
     """
 
@@ -50,6 +61,10 @@ class Panel:
     feature_names: list[str]
     close: NDArray[np.float64]
     present: NDArray[np.bool_]
+    open_price: NDArray[np.float64] | None
+    volume: NDArray[np.float64] | None
+    tradable: NDArray[np.bool_]
+    markets: list[str | None]
     chunks: tuple[NDArray[np.float32], ...]
 
     @classmethod
@@ -75,7 +90,11 @@ class Panel:
         known = sorted({name for name in names if name is not None})
         place = {name: number for number, name in enumerate(known)}
         n, features = len(names), [feature.name for feature in manifest.features]
-        close = _read_tensor(path / CLOSE, (manifest.days, n), np.float64)
+        shape = manifest.days, n
+        close = _read_tensor(path / CLOSE, shape, np.float64)
+        present = np.isfinite(close)
+        optional = {name: _read_tensor(path / name, shape, OPTIONAL[name]) for name in OPTIONAL.keys() & manifest.files}
+        tradable = present & optional[TRADABLE].astype(bool) if TRADABLE in optional else present
         chunks = tuple(
             _read_tensor(
                 path / _chunk_name(number), (min(CHUNK_DAYS, manifest.days - first), n, len(features)), np.float32
@@ -93,7 +112,11 @@ class Panel:
             industry_names=known,
             feature_names=features,
             close=close,
-            present=np.isfinite(close),
+            present=present,
+            open_price=optional.get(OPEN),
+            volume=optional.get(VOLUME),
+            tradable=tradable,
+            markets=stocks["market"].to_pylist(),
             chunks=chunks,
         )
 
@@ -155,14 +178,14 @@ def _chunk_name(number: int) -> str:
 
 
 def _check_files(path: Path, manifest: Manifest) -> None:
-    expected = {DAYS, STOCKS, CLOSE, *map(_chunk_name, range(math.ceil(manifest.days / CHUNK_DAYS)))}
-    if expected != set(manifest.files):
+    expected = {*TABLES, *map(_chunk_name, range(math.ceil(manifest.days / CHUNK_DAYS)))}
+    if expected != manifest.files.keys() - OPTIONAL.keys():
         corrupt(path, f"{NAME} lists {len(manifest.files)} files where its {manifest.days} days need {len(expected)}")
     for name, file in manifest.files.items():
         size = (path / name).stat().st_size if (path / name).is_file() else None
         if size != file.bytes:
             corrupt(path, f"{name} is missing" if size is None else f"{name} has {size} bytes instead of {file.bytes}")
-    for name in (DAYS, STOCKS, CLOSE):
+    for name in manifest.files.keys() & {*TABLES, *OPTIONAL}:
         if sha256_of(path / name) != manifest.files[name].sha256:
             corrupt(path, f"the bytes of {name} are not those that were written")
 
@@ -198,6 +221,10 @@ def write_panel(
     feature_names: Sequence[str],
     close: NDArray[np.float64],
     features: NDArray[np.float32] | Iterable[NDArray[np.float32]],
+    open: NDArray[np.float64] | None = None,
+    volume: NDArray[np.float64] | None = None,
+    tradable: NDArray[np.bool_] | None = None,
+    markets: Sequence[str | None] | None = None,
     manifest_extra: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> Manifest:
@@ -211,6 +238,10 @@ def write_panel(
         feature_names: ``[features]``.
         close: ``[days, stocks]`` float64, NaN where missing.
         features: ``[days, stocks, features]`` float32, or its chunks of ``CHUNK_DAYS`` days in order.
+        open: ``[days, stocks]`` float64, NaN where missing; None where there is none.
+        volume: likewise.
+        tradable: ``[days, stocks]`` bool; None where the source does not tell.
+        markets: ``[stocks]`` names (None unknown); None where there are none.
         manifest_extra: other fields of the manifest; ``features`` replaces the plain entries.
         overwrite: replace a panel that is there, once the new one is whole.
 
@@ -219,10 +250,14 @@ def write_panel(
         ValueError: arrays that do not fit one another.
     """
     path = Path(path)
-    close = np.where(np.isfinite(close), close, np.nan)
+    given = {CLOSE: close, OPEN: open, VOLUME: volume, TRADABLE: tradable}
+    tables = {name: _as_kept(table) for name, table in given.items() if table is not None}
     shape = (len(days), len(codes), len(feature_names))
-    if close.shape != shape[:2] or len(industries) != shape[1] or min(shape) < 1:
-        raise ValueError(f"days, codes, feature_names are {shape}, close {close.shape}, industries {len(industries)}")
+    markets = [None] * shape[1] if markets is None else markets
+    shapes = {name: table.shape for name, table in tables.items()}
+    if {*shapes.values()} != {shape[:2]} or {len(industries), len(markets)} != {shape[1]} or min(shape) < 1:
+        told = f"{shapes}, industries {len(industries)}, markets {len(markets)}"
+        raise ValueError(f"days, codes, feature_names are {shape}, but there are {told}")
     chunks: Iterable[NDArray[np.float32]]
     if isinstance(features, np.ndarray):
         whole: NDArray[np.float32] = features
@@ -230,8 +265,8 @@ def write_panel(
     else:
         chunks = features
     with replacing(path, overwrite) as folder:
-        _check_room(path, 4 * math.prod(shape) + 8 * close.size)
-        _write_tables(folder, days, codes, industries, close)
+        _check_room(path, 4 * math.prod(shape) + sum(table.nbytes for table in tables.values()))
+        _write_tables(folder, days, codes, industries, markets, tables)
         _write_chunks(folder, chunks, shape)
         stated: dict[str, Any] = {
             "features": tuple(FeatureEntry(name=n, formula=n, lookback_days=None) for n in feature_names),
@@ -256,13 +291,14 @@ def _write_tables(
     days: NDArray[np.datetime64],
     codes: Sequence[str],
     industries: Sequence[str | None] | NDArray[np.integer[Any]],
-    close: NDArray[np.float64],
+    markets: Sequence[str | None],
+    tables: Mapping[str, NDArray[Any]],
 ) -> None:
     names = [
         name if name is None or isinstance(name, str) else (str(name) if name >= 0 else None) for name in industries
     ]
     calendar = pa.array(np.asarray(days, "datetime64[D]"))
-    present = np.isfinite(close)
+    present = np.isfinite(tables[CLOSE])
     some = present.any(axis=0)
     ends = [present.argmax(axis=0), len(days) - 1 - present[::-1].argmax(axis=0)]
     first, last = (pa.array(np.asarray(days, "datetime64[D]")[end], mask=~some) for end in ends)
@@ -270,11 +306,18 @@ def _write_tables(
     stocks = {
         "code": pa.array(list(codes)),
         "industry": pa.array(names, pa.string()),
+        "market": pa.array(list(markets), pa.string()),
         "first_day": first,
         "last_day": last,
     }
     _write_table(folder / STOCKS, pa.table(stocks))
-    _write_tensor(folder / CLOSE, close)
+    for name, table in tables.items():
+        _write_tensor(folder / name, table)
+
+
+def _as_kept(table: NDArray[Any]) -> NDArray[Any]:
+    """A table as it is written: flags as bytes, since Arrow has no tensor of bits; NaN where it is not finite."""
+    return table.astype(np.uint8) if table.dtype == bool else np.where(np.isfinite(table), table, np.nan)
 
 
 def _write_chunks(folder: Path, chunks: Iterable[NDArray[np.float32]], shape: tuple[int, int, int]) -> None:

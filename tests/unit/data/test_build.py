@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -9,7 +10,7 @@ import pytest
 from scipy import stats
 
 from atft.data import build as module
-from atft.data import features, normalise
+from atft.data import features, normalise, sources
 from atft.data.build import build
 from atft.data.panel import Panel
 from atft.data.roles import Roles
@@ -49,6 +50,31 @@ def test_the_grid_holds_every_row_on_its_day_and_stock(frame, whole):
     industry = dict(frame.select("code", "industry").iter_rows())
     for code, number in zip(whole.codes, whole.industries, strict=True):
         assert (whole.industry_names[number] if number >= 0 else "n/a") == industry[code]
+
+
+def test_open_and_volume_lie_beside_the_close(frame, whole, tmp_path):
+    columns, _ = tables.grid(frame)
+    np.testing.assert_array_equal(whole.open_price, columns["open"].T)
+    np.testing.assert_array_equal(whole.volume, columns["volume"].T)
+    np.testing.assert_array_equal(whole.tradable, whole.present)
+    assert whole.markets == [None] * 12
+    bare = panel(frame.drop("open", "volume"), tmp_path, roles=Roles(open=None, volume=None, features=("alpha_*",)))
+    assert bare.open_price is None
+    assert bare.volume is None
+
+
+def test_flags_and_markets_of_a_checked_source_are_laid_out_by_day_and_stock(frame, tmp_path):
+    checked = sources.read(tables.written(frame, tmp_path), OWN)
+    flags = pl.Series("tradable", np.random.default_rng(2).random(frame.height) < 0.7)
+    flags[3] = None
+    market = pl.when(pl.col("code") < "S06").then(pl.lit("north")).otherwise(pl.lit("south")).alias("market")
+    grid = module.Grid.of(replace(checked, bars=checked.bars.with_columns(flags, market)))
+    assert grid.markets == ["north"] * 6 + ["south"] * 6
+    expected = np.zeros_like(grid.tradable)
+    days = [day.item() for day in grid.days]
+    for (date, code), flag in zip(checked.bars.select("date", "code").iter_rows(), flags, strict=True):
+        expected[grid.codes.index(code), days.index(date)] = bool(flag)
+    np.testing.assert_array_equal(grid.tradable, expected)
 
 
 def test_features_are_those_of_the_grid_then_own_ones_ranked_over_each_day(frame, whole):

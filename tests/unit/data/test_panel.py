@@ -60,6 +60,39 @@ def test_what_goes_in_comes_out(path, given):
     panel.verify()
 
 
+def test_open_volume_tradable_and_markets_come_out_as_they_went_in(tmp_path, given):
+    opened = given["close"] * 1.01
+    volume = np.where(np.arange(DAYS)[:, None] % 9, given["close"] * 1e4, np.inf)
+    flags = np.random.default_rng(1).random(opened.shape) < 0.8
+    markets = ["north", None, "south", "north", "south"]
+    write_panel(tmp_path / "panel", **given, open=opened, volume=volume, tradable=flags, markets=markets)
+    panel = Panel.open(tmp_path / "panel")
+    np.testing.assert_array_equal(panel.open_price, opened)
+    np.testing.assert_array_equal(panel.volume, np.where(np.isfinite(volume), volume, np.nan))
+    np.testing.assert_array_equal(panel.tradable, flags & panel.present)
+    assert panel.markets == markets
+    panel.verify()
+
+
+def test_what_a_source_does_not_tell_is_none_and_what_is_there_can_be_traded(path):
+    panel = Panel.open(path)
+    assert panel.open_price is None
+    assert panel.volume is None
+    assert panel.markets == [None] * STOCKS
+    np.testing.assert_array_equal(panel.tradable, panel.present)
+
+
+@pytest.mark.parametrize("name", ["open", "volume", "tradable"])
+def test_changed_bytes_of_a_small_table_are_found_when_the_panel_is_opened(tmp_path, given, name):
+    write_panel(tmp_path / "panel", **given, **{name: np.ones((DAYS, STOCKS), bool if name == "tradable" else float)})
+    file = tmp_path / "panel" / f"{name}.arrow"
+    changed = bytearray(file.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    file.write_bytes(changed)
+    with pytest.raises(UseError, match=f"the bytes of {name}.arrow are not those that were written"):
+        Panel.open(tmp_path / "panel")
+
+
 @pytest.mark.parametrize(
     "span", [(0, 1), (0, 64), (3, 30), (60, 70), (63, 65), (64, 128), (10, 150), (149, 150), (5, 5)]
 )
@@ -142,17 +175,18 @@ def test_changed_bytes_are_found(path, name):
         Panel.open(path).verify()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 2}', "\xff"])
 def test_a_manifest_that_is_not_one_is_refused(path, text):
     (path / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(UseError, match=r"the panel is corrupt: manifest\.json cannot be read"):
         Panel.open(path)
 
 
-def test_a_panel_of_another_version_is_refused(path):
+@pytest.mark.parametrize("version", [1, 7])
+def test_a_panel_of_another_version_is_refused(path, version):
     manifest = json.loads((path / "manifest.json").read_text())
-    (path / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 7, "new": 1}))
-    with pytest.raises(UseError, match="has schema version 7, this program reads 1"):
+    (path / "manifest.json").write_text(json.dumps({**manifest, "schema_version": version, "new": 1}))
+    with pytest.raises(UseError, match=f"has schema version {version}, this program reads 2"):
         Panel.open(path)
 
 
@@ -274,6 +308,9 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, given):
         {"close": np.ones((DAYS, 4))},
         {"codes": ["a"]},
         {"industries": [None]},
+        {"markets": ["a"]},
+        {"open": np.ones((DAYS - 1, STOCKS))},
+        {"tradable": np.ones((STOCKS, DAYS), bool)},
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(tmp_path, given, change):
