@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -41,17 +41,23 @@ class Checked:
     _scan: pl.LazyFrame
     _rows: NDArray[np.int64]
 
-    def own(self, name: str) -> NDArray[np.float32]:
-        """One own feature, ``[rows of bars]`` float32, NaN where missing; read from the source when asked for."""
-        values = _own_columns(self._scan, [name], self.path)[name].to_numpy()
-        kept = values[self._rows]
-        kept[~np.isfinite(kept)] = np.nan
-        return kept
+    def own_columns(self) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Own features one by one: name and ``[rows of bars]`` float32, NaN where missing.
+
+        Read from the source when asked for, a few at a time, so that it is not gone through for each of them.
+        """
+        for start in range(0, len(self.own_names), _OWN_AT_ONCE):
+            batch = list(self.own_names[start : start + _OWN_AT_ONCE])
+            table = _own_columns(self._scan, batch, self.path)
+            for name in batch:
+                kept = table[name].to_numpy()[self._rows]
+                kept[~np.isfinite(kept)] = np.nan
+                yield name, kept
 
     @property
     def frame(self) -> pl.DataFrame:
         """``bars`` with the own features (Float32) behind."""
-        own = [pl.Series(name, self.own(name), nan_to_null=True) for name in self.own_names]
+        own = [pl.Series(name, values, nan_to_null=True) for name, values in self.own_columns()]
         return self.bars.hstack(own)
 
 

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from atft.config import Tier
-from atft.data.build import build
+from atft.data.build import append, build
 from atft.data.gather import scorable_days
 from atft.data.panel import Panel
 from atft.data.roles import Roles
@@ -67,14 +67,27 @@ def build_panel(
 ) -> dict[str, Any]:  # fmt: skip
     """Build a panel from a table and say what was repaired and dropped."""
     started = time.monotonic()
-    manifest = build(
+    build(
         source, out, Roles.read(roles) if roles else Roles(), normalise=normalise, computed=not own_only,
-        strict=strict, most_bad=most_bad, overwrite=overwrite,
+        strict=strict, most_bad=most_bad, overwrite=overwrite, progress=stages(quiet),
     )  # fmt: skip
-    panel = Panel.open(out)
+    return _of_panel(out, started)
+
+
+def append_panel(panel: Path, source: Path, *, strict: bool, most_bad: float, quiet: bool) -> dict[str, Any]:
+    """Bring a panel up to the last day of a table and say what was repaired and dropped."""
+    started = time.monotonic()
+    days = len(Panel.open(panel).days)
+    append(panel, source, strict=strict, most_bad=most_bad, progress=stages(quiet))
+    report = _of_panel(panel, started)
+    return report | {"new_days": report["days"] - days}
+
+
+def _of_panel(path: Path, started: float) -> dict[str, Any]:
+    panel = Panel.open(path)
     report = {
-        "panel": str(out), "days": len(panel.days), "stocks": len(panel.codes), "features": len(panel.feature_names),
-        "first_day": str(panel.days[0]), "last_day": str(panel.days[-1]), "counts": manifest.counts,
+        "panel": str(path), "days": len(panel.days), "stocks": len(panel.codes), "features": len(panel.feature_names),
+        "first_day": str(panel.days[0]), "last_day": str(panel.days[-1]), "counts": panel.manifest.counts,
         "sha256": panel.sha256, "seconds": time.monotonic() - started,
     }  # fmt: skip
     return report | {"text": texts.of_panel(report)}

@@ -1,0 +1,66 @@
+"""Mapped files of which a bounded part is resident, however large they are."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atft.data.files import map_file, tensor_in
+
+MOST_RESIDENT = 2 << 30
+"""Bytes of mapped files that a process keeps resident. Pages that are let go stay in the system's cache while it has
+room: what is read again is mapped again, not read from disk again."""
+READS_BETWEEN = 64
+"""Reads from one look at what is resident to the next."""
+
+
+@dataclass(eq=False)
+class Maps:
+    """The mapped tensors of a panel's features.
+
+    Attributes:
+        arrays: views of the files, read-only.
+    """
+
+    arrays: tuple[NDArray[np.float32], ...]
+    _files: tuple[mmap.mmap, ...]
+    _reads: int = 0
+    _floor: int = field(default_factory=lambda: shared_bytes())
+
+    @classmethod
+    def of(cls, folder: Path, shapes: Mapping[str, tuple[int, int, int]]) -> Maps:
+        """Maps the files in ``folder`` that ``shapes`` names.
+
+        Raises:
+            OSError: a file that cannot be mapped.
+            ValueError: a tensor of another shape or dtype.
+        """
+        files = tuple(map_file(folder / name) for name in shapes)
+        named = zip(files, shapes.items(), strict=True)
+        return cls(tuple(tensor_in(file, name, shape, np.float32) for file, (name, shape) in named), files)
+
+    def keep_within_bounds(self) -> None:
+        """Let go of all resident pages once they are more than ``MOST_RESIDENT`` bytes. Readers notice nothing.
+
+        May be called from several threads; a count that is lost between them only delays the next look.
+        """
+        self._reads += 1
+        if self._reads % READS_BETWEEN == 0 and shared_bytes() - self._floor > MOST_RESIDENT:
+            for file in self._files:
+                file.madvise(mmap.MADV_DONTNEED)
+            self._floor = shared_bytes()
+
+
+def shared_bytes() -> int:
+    """Bytes of files (and shared memory) that are resident in this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
