@@ -156,15 +156,11 @@ def test_a_build_that_failed_for_another_reason_leaves_nothing(source, panel):
 
 
 def test_two_builds_of_one_panel_at_once_are_refused(source, panel):
-    with (
-        room.making(panel, overwrite=True) as held,
-        pytest.raises(UseError, match="is being made by another process"),
-    ):
-        try:
+    with room.making(panel, overwrite=True) as held:
+        held.resume(None)
+        with pytest.raises(UseError, match="is being made by another process"):
             build(source, panel, computed=NAMES, overwrite=True)
-        finally:
-            assert held.folder.is_dir()
-            (held.panel / "features").mkdir(parents=True)
+        assert held.panel.is_dir()
 
 
 def test_a_panel_that_a_killed_process_had_moved_aside_is_put_back(source, panel):
@@ -172,7 +168,7 @@ def test_a_panel_that_a_killed_process_had_moved_aside_is_put_back(source, panel
     aside = panel.with_name(".panel.build")
     aside.mkdir()
     os.rename(panel, aside / "old")
-    with pytest.raises(UseError, match="own feature|no column|fits none"):
+    with pytest.raises(UseError, match="fits none of the source's columns"):
         build(source, panel, Roles(features=("nothing",)))
     assert not panel.exists()  # the source is read first
     with pytest.raises(ZeroDivisionError):
