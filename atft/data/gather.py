@@ -114,8 +114,9 @@ class Gatherer:
         days = slice(begin + missing, begin + context)
         features = arrays.features[block]
         features[:missing] = np.nan
-        features[missing:] = self._panel.features(days.start, days.stop, np.where(padded, 0, stocks))
-        features[:, padded] = np.nan
+        self._panel.features(days.start, days.stop, np.where(padded, 0, stocks), out=features[missing:])
+        if padded.any():
+            features[:, padded] = np.nan
         arrays.present[block, missing:] = self._present[days, stocks]
 
     def _labels(self, arrays: _Arrays, at: _Places) -> None:

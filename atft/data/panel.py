@@ -141,17 +141,24 @@ class Panel:
         """Hash of the panel's data."""
         return self.manifest.sha256
 
-    def features(self, first: int, last: int, stocks: NDArray[np.integer[Any]] | None = None) -> NDArray[np.float32]:
+    def features(
+        self,
+        first: int,
+        last: int,
+        stocks: NDArray[np.integer[Any]] | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Features of days ``first`` to ``last - 1``.
 
         Args:
             first: number of the first day.
             last: number of the day after the last one.
             stocks: ``[n]`` places of the stocks wanted; all of them by default.
+            out: ``[last - first, n, features]`` float32 to fill and return; made anew by default.
 
         Returns:
             ``[last - first, n, features]`` float32, NaN where missing; read-only, without a copy, where all stocks of
-            days in one chunk are asked for.
+            days in one chunk are asked for and no ``out`` is given.
 
         Raises:
             ValueError: days outside the calendar.
@@ -159,19 +166,20 @@ class Panel:
         if not 0 <= first <= last <= len(self.days):
             raise ValueError(f"days {first} to {last - 1} are not in the panel's 0 to {len(self.days) - 1}")
         chunk, start = divmod(first, CHUNK_DAYS)
-        if stocks is None and first < last and (last - 1) // CHUNK_DAYS == chunk:
+        if stocks is None and out is None and first < last and (last - 1) // CHUNK_DAYS == chunk:
             return self.chunks[chunk][start : start + last - first]
         count = len(self.codes) if stocks is None else len(stocks)
-        taken = np.empty((last - first, count, len(self.feature_names)), np.float32)
+        shape = (last - first, count, len(self.feature_names))
+        taken = np.empty(shape, np.float32) if out is None else out
         for begin in range(first - start, last, CHUNK_DAYS):
             days = slice(max(first, begin), min(last, begin + CHUNK_DAYS))
             source = self.chunks[begin // CHUNK_DAYS][days.start - begin : days.stop - begin]
-            out = taken[days.start - first : days.stop - first]
+            target = taken[days.start - first : days.stop - first]
             if stocks is None:
-                out[:] = source
+                target[:] = source
             else:
-                np.take(source, stocks, axis=1, out=out, mode="wrap")
-        self.maps.keep_within_bounds()
+                np.take(source, stocks, axis=1, out=target, mode="wrap")
+        self.maps.have_read(last - first, count)
         return taken
 
     def verify(self) -> None:

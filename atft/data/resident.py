@@ -16,8 +16,10 @@ from atft.data.files import map_file, tensor_in
 MOST_RESIDENT = 2 << 30
 """Bytes of mapped files that a process keeps resident. Pages that are let go stay in the system's cache while it has
 room: what is read again is mapped again, not read from disk again."""
-READS_BETWEEN = 64
-"""Reads from one look at what is resident to the next."""
+_LOOKS = 8
+"""Looks at what is resident while as much is read: it may be above the bound by a part of this size."""
+_AROUND = 1 << 16
+"""Bytes that the system maps around an address that is read."""
 
 
 @dataclass(eq=False)
@@ -30,7 +32,7 @@ class Maps:
 
     arrays: tuple[NDArray[np.float32], ...]
     _files: tuple[mmap.mmap, ...]
-    _reads: int = 0
+    _touched: int = 0
     _floor: int = field(default_factory=lambda: shared_bytes())
 
     @classmethod
@@ -45,16 +47,23 @@ class Maps:
         named = zip(files, shapes.items(), strict=True)
         return cls(tuple(tensor_in(file, name, shape, np.float32) for file, (name, shape) in named), files)
 
-    def keep_within_bounds(self) -> None:
-        """Let go of all resident pages once they are more than ``MOST_RESIDENT`` bytes. Readers notice nothing.
+    def have_read(self, days: int, stocks: int) -> None:
+        """Let go of all resident pages once they are more than ``MOST_RESIDENT`` bytes; who reads notices nothing.
 
-        May be called from several threads; a count that is lost between them only delays the next look.
+        May be called from several threads; what is lost between them only delays the next look.
+
+        Args:
+            days: that were read.
+            stocks: that were read of each.
         """
-        self._reads += 1
-        if self._reads % READS_BETWEEN == 0 and shared_bytes() - self._floor > MOST_RESIDENT:
-            for file in self._files:
-                file.madvise(mmap.MADV_DONTNEED)
-            self._floor = shared_bytes()
+        day = self.arrays[0][0].nbytes if self.arrays else 0
+        self._touched += days * min(day, stocks * (_AROUND + day // len(self.arrays[0][0])))
+        if self._touched * _LOOKS > MOST_RESIDENT:
+            self._touched = 0
+            if shared_bytes() - self._floor > MOST_RESIDENT:
+                for file in self._files:
+                    file.madvise(mmap.MADV_DONTNEED)
+                self._floor = shared_bytes()
 
 
 def shared_bytes() -> int:
