@@ -21,7 +21,7 @@ from atft.data.own import Own
 from atft.data.panel import Panel
 from atft.data.roles import Roles, nearest
 from atft.data.room import Room, check_free, making
-from atft.data.writing import Content, check_space, complete, write_chunk
+from atft.data.writing import Content, complete, write_chunk
 from atft.errors import UseError
 
 Progress = Callable[[str, float], None]
@@ -133,7 +133,8 @@ def _make(order: _Order, out: Path, overwrite: bool, old: Panel | None, tell: Pr
         appending.check_features(old, told["features"], order.source)
     begin = 0 if old is None else appending.whole_days(old)
     with making(out, overwrite, tell) as room:
-        room.check_space(Own.bytes_of(checked, grid, begin))
+        kept = begin if old is not None and old.codes == grid.codes else 0
+        room.check_space(_needed(grid, len(names), len(checked.own_names), begin, kept))
         hashes = RowHashes(grid)
         own = Own.laid_out(room.folder / "own", checked, grid, begin, hashes)
         del checked  # its rows are in the grid now, and take a gigabyte where that takes a fifth of it
@@ -194,9 +195,15 @@ def _tables(grid: Grid) -> dict[str, NDArray[Any]]:
     return {name: table.T for name, table in {**bars, TRADABLE: grid.tradable}.items() if table is not None}
 
 
+def _needed(grid: Grid, computed: int, own: int, begin: int, kept: int) -> int:
+    """Bytes on disk while a panel is made: own features from day ``begin``, all features from day ``kept``, tables."""
+    days, stocks = len(grid.days), len(grid.codes)
+    tables = (2 + len({"open", "volume"} & grid.columns.keys())) * 8 + (grid.tradable is not None)
+    return stocks * (4 * own * (days - begin) + 4 * (computed + own) * (days - kept) + tables * days)
+
+
 def _write(room: Room, content: Content, recipe: Recipe, tell: Progress) -> None:
     """The chunks that are not there yet."""
-    check_space(room, content)
     wanted = [number for number in range(content.chunks) if chunk_name(number) not in room.files]
     tell("features", 1 - len(wanted) / content.chunks)
     for number, chunk in recipe.chunks(wanted):

@@ -42,11 +42,6 @@ class Own:
                 file.write(values[begin * stocks :].data)
         return cls(checked.own_names, begin, days - begin, stocks, path)
 
-    @staticmethod
-    def bytes_of(checked: sources.Checked, grid: Grid, begin: int) -> int:
-        """Size of the file."""
-        return 4 * len(checked.own_names) * (len(grid.days) - begin) * len(grid.codes)
-
     def read(self, place: int, first: int, last: int) -> NDArray[np.float32]:
         """``[last - first, stocks]`` of one feature."""
         start = place * self.days + first - self.begin

@@ -99,12 +99,13 @@ class Room:
             log.write(_line(name, file))
 
     def check_space(self, needed: int) -> None:
-        """Refuse to begin what the disk has no room for.
+        """Refuse to begin what the disk has no room for; what is in the room already counts as free.
 
         Raises:
             UseError: as said.
         """
-        free = shutil.disk_usage(self.folder).free
+        held = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file())
+        free = shutil.disk_usage(self.folder).free + held
         if free < needed:
             raise UseError(
                 f"{self.path}: the panel needs {needed / 2**20:,.1f} MiB and the disk has {free / 2**20:,.1f} MiB "

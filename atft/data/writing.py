@@ -85,10 +85,6 @@ class Content:
         """Days of chunk ``number``."""
         return range(number * CHUNK_DAYS, min((number + 1) * CHUNK_DAYS, len(self.days)))
 
-    def bytes_of(self, number: int) -> int:
-        """Memory of chunk ``number``."""
-        return 4 * len(self.days_of(number)) * math.prod(self.shape[1:])
-
 
 def write_panel(
     path: str | Path,
@@ -131,7 +127,7 @@ def write_panel(
     content = Content.of(days, codes, industries, markets, feature_names, tables)
     with making(Path(path), overwrite) as room:
         room.resume(None)
-        check_space(room, content)
+        room.check_space(4 * math.prod(content.shape) + sum(table.nbytes for table in content.tables.values()))
         written = 0
         for number, chunk in enumerate(_chunks(features)):
             write_chunk(room, content, number, chunk)
@@ -148,16 +144,6 @@ def _chunks(features: NDArray[np.float32] | Iterable[NDArray[np.float32]]) -> It
     whole: NDArray[np.float32] = features
     for first in range(0, max(len(whole), 1), CHUNK_DAYS):
         yield whole[first : first + CHUNK_DAYS]
-
-
-def check_space(room: Room, content: Content, beside: int = 0) -> None:
-    """Refuse where the disk has no room for what is still to be written, and ``beside`` bytes for the time of it.
-
-    Raises:
-        UseError: as said.
-    """
-    chunks = sum(content.bytes_of(number) for number in range(content.chunks) if chunk_name(number) not in room.files)
-    room.check_space(chunks + sum(table.nbytes for table in content.tables.values()) + beside)
 
 
 def write_chunk(room: Room, content: Content, number: int, chunk: NDArray[np.float32]) -> None:

@@ -29,7 +29,7 @@ from atft.launch import places, texts
 from atft.launch.places import Place
 from atft.launch.training import asked_to_stop, carried_out, finish, told
 from atft.launch.workers import Workers
-from atft.observe.console import Screen, progress, stages
+from atft.observe.console import Screen, patience, progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
 from atft.train.keeper import LAST, has_checkpoint, phases_done
@@ -69,7 +69,7 @@ def build_panel(
     started = time.monotonic()
     build(
         source, out, Roles.read(roles) if roles else Roles(), normalise=normalise, computed=not own_only,
-        strict=strict, most_bad=most_bad, overwrite=overwrite, progress=stages(quiet),
+        strict=strict, most_bad=most_bad, overwrite=overwrite, progress=patience(quiet),
     )  # fmt: skip
     return _of_panel(out, started)
 
@@ -78,7 +78,7 @@ def append_panel(panel: Path, source: Path, *, strict: bool, most_bad: float, qu
     """Bring a panel up to the last day of a table and say what was repaired and dropped."""
     started = time.monotonic()
     days = len(Panel.open(panel).days)
-    append(panel, source, strict=strict, most_bad=most_bad, progress=stages(quiet))
+    append(panel, source, strict=strict, most_bad=most_bad, progress=patience(quiet))
     report = _of_panel(panel, started)
     return report | {"new_days": report["days"] - days}
 
