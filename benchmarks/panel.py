@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from atft import config
-from atft.data.files import CHUNK_DAYS
 from atft.data.gather import Gatherer
 from atft.data.loader import Loader
 from atft.data.panel import Panel, write_panel
+from atft.data.tensors import CHUNK_DAYS
 from benchmarks import panel_work
 from benchmarks.common import ROOT, Bound, Plan, Result, Row, Timing, interleaved, say
 from benchmarks.panel_work import opened_graph, planner, write_graph

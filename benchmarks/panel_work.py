@@ -28,7 +28,7 @@ from benchmarks.subject import ALL, Shape, Subject
 STAGES = {
     "read and check the table": ("sources.py", "read"),
     "lay out bars": ("grid.py", "of"),
-    "lay out own features": ("own.py", "laid_out"),
+    "lay out own features": ("own_file.py", "laid_out"),
     "compare with the old panel": ("append.py", "check_unrevised"),
     "keep old chunks": ("append.py", "keep_chunks"),
     "compute features": ("chunks.py", "raw"),

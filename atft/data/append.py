@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atft.data import features
-from atft.data.files import CHUNK_DAYS, ROWS, chunk_name
 from atft.data.manifest import FeatureEntry, Manifest, corrupt, sha256_of
 from atft.data.panel import Panel
 from atft.data.room import Room
+from atft.data.tensors import CHUNK_DAYS, ROWS, chunk_name
 from atft.data.writing import Content, write_chunk
 from atft.errors import UseError
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from atft.data import append as appending
 from atft.data import features, normalise, sources
 from atft.data.chunks import Method, Recipe
-from atft.data.files import CLOSE, OPEN, ROWS, TRADABLE, VOLUME, chunk_name
 from atft.data.grid import Grid, RowHashes, sha256_of_rows
 from atft.data.manifest import SCHEMA_VERSION, FeatureEntry, Manifest
-from atft.data.own import Own
+from atft.data.own_file import Own
 from atft.data.panel import Panel
 from atft.data.roles import Roles, nearest
 from atft.data.room import Room, check_free, making
+from atft.data.tensors import CLOSE, OPEN, ROWS, TRADABLE, VOLUME, chunk_name
 from atft.data.writing import Content, complete, write_chunk
 from atft.errors import UseError
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atft.data import features, normalise
-from atft.data.files import CHUNK_DAYS
 from atft.data.grid import Grid
 from atft.data.loader import processors
-from atft.data.own import Own
+from atft.data.own_file import Own
+from atft.data.tensors import CHUNK_DAYS
 
 ROWS_AT_ONCE = 500_000
 """Stock-days whose features are computed together, history included: about 1 GiB of intermediate columns."""

@@ -103,6 +103,7 @@ class Calendar:
         columns = {
             name: np.pad(values[window], ((0, 0), (front, 0)), constant_values=np.nan)
             for name, values in grid.columns.items()
+            if name in BARS
         }
         return columns, self.days[begin:end]
 

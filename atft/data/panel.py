@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atft.data.files import (
+from atft.data.manifest import NAME, Manifest, corrupt, sha256_of
+from atft.data.resident import Maps
+from atft.data.tensors import (
     CHUNK_DAYS,
     CLOSE,
     DAYS,
@@ -26,8 +28,6 @@ from atft.data.files import (
     read_table,
     read_tensor,
 )
-from atft.data.manifest import NAME, Manifest, corrupt, sha256_of
-from atft.data.resident import Maps
 from atft.data.writing import write_panel
 
 __all__ = ["CHUNK_DAYS", "Panel", "write_panel"]

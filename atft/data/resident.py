@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atft.data.files import map_file, tensor_in
+from atft.data.tensors import map_file, tensor_in
 
 MOST_RESIDENT = 2 << 30
 """Bytes of mapped files that a process keeps resident. Pages that are let go stay in the system's cache while it has

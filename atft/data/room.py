@@ -15,8 +15,8 @@ from typing import IO, Any
 
 from numpy.typing import NDArray
 
-from atft.data.files import write_tensor
 from atft.data.manifest import NAME, File, sha256_of
+from atft.data.tensors import write_tensor
 from atft.errors import UseError
 
 Tell = Callable[[str, float], None]

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from atft.data.files import (
+from atft.data.manifest import NAME, SCHEMA_VERSION, FeatureEntry, Manifest
+from atft.data.room import Room, making
+from atft.data.tensors import (
     CHUNK_DAYS,
     CLOSE,
     DAYS,
@@ -23,8 +25,6 @@ from atft.data.files import (
     chunk_name,
     write_table,
 )
-from atft.data.manifest import NAME, SCHEMA_VERSION, FeatureEntry, Manifest
-from atft.data.room import Room, making
 
 
 @dataclass(frozen=True)

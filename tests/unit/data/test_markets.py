@@ -11,7 +11,7 @@ from atft.data import features, sources
 from atft.data.build import append, build
 from atft.data.chunks import Recipe
 from atft.data.grid import Grid
-from atft.data.own import Own
+from atft.data.own_file import Own
 from atft.data.panel import Panel
 from tests.unit.data import tables
 from tests.unit.data.test_append import bytes_in
