@@ -148,6 +148,7 @@ def making(path: Path, overwrite: bool, tell: Tell | None = None) -> Iterator[Ro
             _name_others(folder, tell)
             try:
                 yield room
+                check_free(path, overwrite)  # it may have been taken since
                 _take_place(room.panel, path, folder / "old")
             except KeyboardInterrupt:
                 keep = room.resumable and bool(room.files)

@@ -176,6 +176,17 @@ def test_a_panel_that_a_killed_process_had_moved_aside_is_put_back(source, panel
     assert bytes_in(panel) == before
 
 
+def test_what_took_the_name_during_the_build_is_not_replaced(source, tmp_path):
+    def take(stage, part):
+        if stage == "features":
+            (tmp_path / "fresh").mkdir(exist_ok=True)
+
+    with pytest.raises(UseError, match="exists already"):
+        build(source, tmp_path / "fresh", computed=NAMES, progress=take)
+    assert sorted(os.listdir(tmp_path)) == ["bars.parquet", "fresh"]
+    assert os.listdir(tmp_path / "fresh") == []
+
+
 def test_names_are_swapped_at_once(tmp_path):
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
