@@ -87,6 +87,21 @@ def describe(place: Path, roles: Path | None, out: Path | None, as_json: bool) -
     _tell(as_json, report, report["text"])
 
 
+@data.command()
+@click.argument("panel", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--strict", is_flag=True, help="Refuse a table with any blemish instead of repairing and counting.")
+@click.option("--most-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+              help="Largest share of rows that may be blemished.")  # fmt: skip
+@JSON
+def append(panel: Path, source: Path, as_json: bool, **options: Any) -> None:
+    """Bring PANEL up to the last day of SOURCE: the table it was built from, with new days at the end."""
+    from atft.launch.local import append_panel
+
+    report = append_panel(panel, source, quiet=as_json, **options)
+    _tell(as_json, report, report["text"])
+
+
 @cli.command()
 @click.argument("panel", type=click.Path(path_type=Path))
 @click.option("--tier", "tier_name", default="tier1", show_default=True, help="Tier that is read against them.")

@@ -1,88 +1,56 @@
-"""From a long table to a panel, in bounded memory: a few months of days at a time."""
+"""From a long table to a panel, in bounded memory, going on where a killed build stopped; and new days to a panel."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
-from typing import IO, Literal
+from typing import Any, Literal
 
-import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from atft.data import calendars, features, normalise, sources
+from atft.data import append as appending
+from atft.data import features, normalise, sources
+from atft.data.chunks import Method, Recipe
 from atft.data.files import Source, locate
-from atft.data.manifest import FeatureEntry, Manifest
-from atft.data.panel import CHUNK_DAYS, beside, check_free, write_panel
-from atft.data.roles import BARS, Roles, nearest
+from atft.data.grid import Grid, RowHashes, sha256_of_rows
+from atft.data.manifest import SCHEMA_VERSION, FeatureEntry, Manifest
+from atft.data.own_file import Own
+from atft.data.panel import Panel
+from atft.data.roles import Roles, nearest
+from atft.data.room import Room, check_free, making
+from atft.data.tensors import CLOSE, LABEL, OPEN, ROWS, TRADABLE, VOLUME, chunk_name
+from atft.data.writing import Content, complete, write_chunk
 from atft.errors import UseError
 
-ROWS_AT_ONCE = 500_000
-"""Stock-days whose features are computed together, history included: about 1 GiB of intermediate columns."""
 Progress = Callable[[str, float], None]
+_CODE, _LIBRARIES = ("chunks", "features", "grid", "normalise", "windows"), ("numpy", "polars")
+"""What the bytes of a feature depend on, beside the rows."""
+_KEPT = {CLOSE: "close", OPEN: "open", VOLUME: "volume", LABEL: "label"}
+"""Columns of a source that a panel keeps as they are, by name of the file."""
 
 
 @dataclass(frozen=True)
-class Grid:
-    """The bars of a source on all market days.
+class _Order:
+    """What is to be made of a source.
 
     Attributes:
-        days: ``[days]`` datetime64[D]: every date on which any stock has a row.
-        codes: ``[stocks]``, sorted.
-        industries: ``[stocks]`` names, None unknown.
-        markets: ``[stocks]`` names, None unknown or where the source has none.
-        columns: ``[stocks, days]`` float64 per bar column of the source, and its own label; NaN where missing.
-        tradable: ``[stocks, days]`` bool, False where unknown; None where the source does not tell.
-        cells: ``[rows of the source]``, place ``day * stocks + stock`` of each row.
+        source: the table.
+        roles: which column is which.
+        normalise: method of scaling.
+        computed: all features that the source allows, none, or these.
+        strict: refuse any blemished row.
+        most_bad: largest share of blemished rows that is repaired.
     """
 
-    days: NDArray[np.datetime64]
-    codes: list[str]
-    industries: list[str | None]
-    markets: list[str | None]
-    columns: dict[str, NDArray[np.float64]]
-    tradable: NDArray[np.bool_] | None
-    cells: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, checked: sources.Checked) -> Grid:
-        """Lay the rows of a checked source out by stock and day."""
-        bars = checked.bars
-        days, day = np.unique(bars["date"].to_numpy(), return_inverse=True)
-        codes, stock = np.unique(bars["code"].to_numpy().astype(str), return_inverse=True)
-        columns = {}
-        for name in (name for name in (*BARS, "label") if name in bars.columns):
-            columns[name] = np.full((len(codes), len(days)), np.nan)
-            columns[name][stock, day] = bars[name].to_numpy()
-        tradable = None
-        if "tradable" in bars.columns:
-            tradable = np.zeros((len(codes), len(days)), bool)
-            tradable[stock, day] = bars["tradable"].fill_null(False).to_numpy()
-        return cls(
-            days=days.astype("datetime64[D]"),
-            codes=codes.tolist(),
-            industries=_first_of(bars, "industry", codes.tolist()),
-            markets=_first_of(bars, "market", codes.tolist()),
-            columns=columns,
-            tradable=tradable,
-            cells=day * len(codes) + stock,
-        )
-
-    def numbers(self) -> NDArray[np.int32]:
-        """``[stocks]`` int32, a number per industry, -1 unknown."""
-        place = {name: number for number, name in enumerate(sorted({name for name in self.industries if name}))}
-        return np.array([-1 if name is None else place[name] for name in self.industries], np.int32)
-
-
-def _first_of(bars: pl.DataFrame, column: str, codes: Sequence[str]) -> list[str | None]:
-    """What the first row of each stock says, even where that is unknown: what is stated later was not known before."""
-    if column not in bars.columns:
-        return [None] * len(codes)
-    named = dict(bars.select("code", column).unique("code", keep="first", maintain_order=True).iter_rows())
-    return [named.get(code) for code in codes]
+    source: Source
+    roles: Roles
+    normalise: str
+    computed: bool | Sequence[str]
+    strict: bool
+    most_bad: float
 
 
 def build(
@@ -99,6 +67,9 @@ def build(
 ) -> Manifest:
     """Build the panel ``out`` from the table ``source``.
 
+    A build that is killed leaves the panel that was at ``out`` as it was, and its finished chunks in ``.NAME.build``
+    beside it; the same build goes on from them, another one removes them. The bytes of the panel are the same.
+
     Args:
         source: Parquet or CSV file, or a directory of them, or its files.
         out: directory to make; it appears when it is whole.
@@ -113,21 +84,85 @@ def build(
     Raises:
         UseError: a source that cannot be relied on, an unknown feature, or a target that cannot be written.
     """
-    out, roles = Path(out), roles or Roles()
     tell = progress or (lambda stage, part: None)
-    check_free(out, overwrite)
-    method = _method(normalise)
+    check_free(Path(out), overwrite)
+    order = _Order(locate(source), roles or Roles(), normalise, computed, strict, most_bad)
+    return _make(order, Path(out), overwrite, None, tell)
+
+
+def append(
+    panel: str | Path,
+    source: str | Path | Source,
+    *,
+    strict: bool = False,
+    most_bad: float = 0.01,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Bring ``panel`` up to the last day of ``source``, a table that goes on from the one it was built from.
+
+    The panel that comes out is, to the last byte, the one that a new build of ``source`` with the panel's roles and
+    options would make. Chunks of whole old days are kept (linked, or laid out anew where new stocks came); the rest is
+    computed. New stocks may appear on new days; old rows must be as they were.
+
+    Args:
+        panel: directory that :func:`build` made; the new panel takes its place when it is whole.
+        source: the whole table, old days and new.
+        strict: refuse any blemished row.
+        most_bad: largest share of blemished rows that is repaired.
+        progress: called with the stage's name and the part of it that is done, 0 to 1.
+
+    Raises:
+        UseError: a row of an old day that was revised, added or taken away (the first one is named), a panel made by
+            other code, or what :func:`build` refuses.
+    """
+    tell = progress or (lambda stage, part: None)
+    old = Panel.open(panel)
+    appending.check_panel(old, made_by())
+    told = old.manifest
+    assert told.roles is not None
+    order = _Order(locate(source), told.roles, told.normalise, appending.computed_in(told), strict, most_bad)
+    return _make(order, Path(panel), True, old, tell)
+
+
+def _make(order: _Order, out: Path, overwrite: bool, old: Panel | None, tell: Progress) -> Manifest:
+    method = _method(order.normalise)
     tell("read", 0.0)
-    source = locate(source)
-    checked = sources.read(source, roles, strict=strict, most_bad=most_bad)
-    names, left_out = choose(computed, checked)
+    checked = sources.read(order.source, order.roles, strict=order.strict, most_bad=order.most_bad)
+    names, left_out = choose(order.computed, checked)
     grid = Grid.of(checked)
+    told = _told(order, checked, grid, names, left_out)
     tell("read", 1.0)
+    if old is not None:
+        appending.check_features(old, told["features"], order.source)
+    begin = 0 if old is None else appending.whole_days(old)
+    with making(out, overwrite, tell) as room:
+        kept = begin if old is not None and old.codes == grid.codes else 0
+        room.check_space(_needed(grid, len(names), len(checked.own_names), begin, kept))
+        hashes = RowHashes(grid)
+        own = Own.laid_out(room.folder / "own", checked, grid, begin, hashes)
+        del checked  # its rows are in the grid now, and take a gigabyte where that takes a fifth of it
+        tables = {**_tables(grid), ROWS: hashes.table()}
+        content = Content.of(grid.days, grid.codes, grid.industries, grid.markets, [*names, *own.names], tables)
+        if old is not None:
+            appending.check_unrevised(old, content, order.source)
+        room.resume(_fingerprint(told, sha256_of_rows(grid, tables[ROWS])))
+        if old is not None:
+            appending.keep_chunks(room, old, content)
+        _write(room, content, Recipe(grid, names, own, method), tell)
+        return complete(room, content, told)
+
+
+def _told(
+    order: _Order, checked: sources.Checked, grid: Grid, names: list[str], left_out: dict[str, str]
+) -> dict[str, Any]:
+    """What the manifest says of where a panel came from."""
     entries = [features.BY_NAME[name] for name in names]
-    extra = {
-        "source": source.name,
-        "roles": roles,
-        "normalise": normalise,
+    longest = max((feature.lookback_days for feature in entries), default=0)
+    calendars = grid.calendars()
+    return {
+        "source": order.source.name,
+        "roles": order.roles,
+        "normalise": order.normalise,
         "features": (
             *(FeatureEntry(name=f.name, formula=f.formula, lookback_days=f.lookback_days) for f in entries),
             *(FeatureEntry(name=n, formula=f"column {n}", lookback_days=None) for n in checked.own_names),
@@ -137,27 +172,51 @@ def build(
         "rows_kept": checked.bars.height,
         "counts": checked.counts,
         "sessions": checked.sessions,
+        "made_by": made_by(),
+        "longest_span": max(each.longest(longest) for each in calendars) if len(calendars) > 1 else 0,
     }
-    with _own(out, checked, grid) as own:
-        return write_panel(
-            out,
-            days=grid.days,
-            codes=grid.codes,
-            industries=grid.industries,
-            feature_names=[*names, *checked.own_names],
-            close=grid.columns["close"].T,
-            open=grid.columns["open"].T if "open" in grid.columns else None,
-            volume=grid.columns["volume"].T if "volume" in grid.columns else None,
-            label=grid.columns["label"].T if "label" in grid.columns else None,
-            tradable=None if grid.tradable is None else grid.tradable.T,
-            markets=grid.markets,
-            features=_chunks(grid, names, own, method, tell),
-            manifest_extra=extra,
-            overwrite=overwrite,
-        )
 
 
-def _method(name: str) -> Callable[[normalise.Rows], normalise.Rows]:
+def made_by() -> str:
+    """Hash of the code and the versions of the libraries that features depend on."""
+    code = hashlib.sha256()
+    for name in _CODE:
+        code.update((Path(__file__).parent / f"{name}.py").read_bytes())
+    for library in _LIBRARIES:
+        code.update(f"{library} {metadata.version(library)}".encode())
+    return code.hexdigest()
+
+
+def _fingerprint(told: dict[str, Any], rows: str) -> str:
+    """Of all that the files of a panel depend on."""
+    stated = {name: told[name] for name in ("normalise", "features", "made_by")}
+    return hashlib.sha256(f"{SCHEMA_VERSION} {rows} {stated}".encode()).hexdigest()
+
+
+def _tables(grid: Grid) -> dict[str, NDArray[Any]]:
+    """``[days, stocks]`` by name of the file."""
+    kept = {name: grid.columns.get(column) for name, column in _KEPT.items()}
+    return {name: table.T for name, table in {**kept, TRADABLE: grid.tradable}.items() if table is not None}
+
+
+def _needed(grid: Grid, computed: int, own: int, begin: int, kept: int) -> int:
+    """Bytes on disk while a panel is made: own features from day ``begin``, all features from day ``kept``, tables."""
+    days, stocks = len(grid.days), len(grid.codes)
+    tables = (2 + len({"open", "volume", "label"} & grid.columns.keys())) * 8 + (grid.tradable is not None)
+    return stocks * (4 * own * (days - begin) + 4 * (computed + own) * (days - kept) + tables * days)
+
+
+def _write(room: Room, content: Content, recipe: Recipe, tell: Progress) -> None:
+    """The chunks that are not there yet."""
+    wanted = [number for number in range(content.chunks) if chunk_name(number) not in room.files]
+    tell("features", 1 - len(wanted) / content.chunks)
+    for number, chunk in recipe.chunks(wanted):
+        write_chunk(room, content, number, chunk)
+        left = sum(chunk_name(each) not in room.files for each in wanted)
+        tell("features", 1 - left / content.chunks)
+
+
+def _method(name: str) -> Method:
     if name not in normalise.METHODS:
         raise UseError(f"normalise = {name!r} is not known. Mend: one of {', '.join(normalise.METHODS)}.")
     return normalise.METHODS[name]
@@ -189,72 +248,3 @@ def choose(computed: bool | Sequence[str], checked: sources.Checked) -> tuple[li
             "the panel would hold no features. Mend: name own features in the roles, or let some be computed."
         )
     return names, left_out
-
-
-@dataclass(frozen=True)
-class _Own:
-    """Own features laid out by day in a scratch file, read (not mapped) so that memory holds what is asked for only."""
-
-    names: tuple[str, ...]
-    days: int
-    stocks: int
-    file: IO[bytes] | None
-
-    def read(self, place: int, first: int, last: int) -> NDArray[np.float32]:
-        """``[last - first, stocks]`` of one feature."""
-        assert self.file is not None
-        self.file.seek(4 * self.stocks * (place * self.days + first))
-        values = np.frombuffer(self.file.read(4 * self.stocks * (last - first)), np.float32)
-        return values.reshape(last - first, self.stocks)
-
-
-@contextlib.contextmanager
-def _own(out: Path, checked: sources.Checked, grid: Grid) -> Iterator[_Own]:
-    """The own features, in a scratch directory beside ``out``."""
-    days, stocks = len(grid.days), len(grid.codes)
-    if not checked.own_names:
-        yield _Own((), days, stocks, None)
-        return
-    with beside(out) as folder, (folder / "own").open("w+b") as file:
-        for name in checked.own_names:
-            values = np.full(days * stocks, np.nan, np.float32)
-            values[grid.cells] = checked.own(name)
-            file.write(values.data)
-        yield _Own(checked.own_names, days, stocks, file)
-
-
-def _chunks(
-    grid: Grid,
-    names: Sequence[str],
-    own: _Own,
-    method: Callable[[normalise.Rows], normalise.Rows],
-    tell: Progress,
-) -> Iterator[NDArray[np.float32]]:
-    """Normalised features ``[CHUNK_DAYS, stocks, features]``, chunk by chunk."""
-    days, stocks = len(grid.days), len(grid.codes)
-    bars = {name: values for name, values in grid.columns.items() if name in BARS}
-    owns = calendars.by_market(bars, grid.markets, grid.numbers())
-    absent = ~np.isfinite(grid.columns["close"]).T
-    at_once = max(1, (ROWS_AT_ONCE // stocks - features.HISTORY) // CHUNK_DAYS) * CHUNK_DAYS
-
-    def scaled(day: int, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-        rows[:, absent[day]] = np.nan
-        return method(rows)
-
-    with ThreadPoolExecutor() as pool:
-        for first in range(0, days, at_once):
-            tell("features", first / days)
-            last = min(first + at_once, days)
-            made = np.empty((last - first, len(names) + len(own.names), stocks), np.float32)
-            for place, values in enumerate(calendars.compute(owns, stocks, first, last, names)):
-                made[:, place] = values
-            for place in range(len(own.names)):
-                made[:, len(names) + place] = own.read(place, first, last)
-            for start in range(0, last - first, CHUNK_DAYS):
-                block = made[start : start + CHUNK_DAYS]
-                chunk = np.empty((len(block), stocks, made.shape[1]), np.float32)
-                numbered = range(first + start, first + start + len(block))
-                for place, rows in enumerate(pool.map(scaled, numbered, block)):
-                    chunk[place] = rows.T
-                yield chunk
-    tell("features", 1.0)

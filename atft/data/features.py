@@ -330,7 +330,8 @@ NOTATION = """\
 (population moments); missing unless two thirds of the days are there. `emaN`: exponential mean of span *N*, cut off as
 stated, its weights summing to 1 over the days that are there. `rank`: average rank among the day's stocks, −½ to ½.
 An `industry` needs at least 2 stocks on the day. A division by 0 is missing. *Lookback* is the number of market days
-before *t* that the value can depend on.
+before *t* that the value can depend on. In a panel of several markets the days, and the day's stocks, are those of the
+stock's own market.
 """
 
 

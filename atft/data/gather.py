@@ -42,11 +42,11 @@ class Gatherer:
         industries = np.append(panel.industries, np.int32(-1))
         self._industries = np.where(industries >= 0, industries, -1 - np.arange(len(industries)))
         close = np.asarray(panel.close)
-        self._returns = _with_padding(known_returns(panel, label), np.nan)
-        self._quantile_returns = np.empty((*self._returns.shape, len(label.quantile_horizons)))
-        for position, horizon in enumerate(label.quantile_horizons):
-            self._quantile_returns[:, :-1, position] = forward_returns(close, horizon, label.execution_lag)
-        self._quantile_returns[:, -1] = np.nan
+        # The returns of a stock-day lie together: a block reads them from random places, and waits for each place once.
+        self._returns = np.full((*self._present.shape, 1 + len(label.quantile_horizons)), np.nan)
+        self._returns[:, :-1, 0] = known_returns(panel, label)
+        for position, horizon in enumerate(label.quantile_horizons, start=1):
+            self._returns[:, :-1, position] = forward_returns(close, horizon, label.execution_lag)
 
     def blocks(
         self,
@@ -103,7 +103,7 @@ class Gatherer:
             edges=np.empty((*shape, width, len(EDGE_FEATURES)), np.float32),
             returns=np.empty(shape),
             valid=np.empty(shape, bool),
-            quantile_returns=np.empty((*shape, self._quantile_returns.shape[2])),
+            quantile_returns=np.empty((*shape, self._returns.shape[2] - 1)),
         )
 
     def _context(self, arrays: _Arrays, block: int, first_day: int, stocks: npt.NDArray[np.int64]) -> None:
@@ -114,34 +114,41 @@ class Gatherer:
         days = slice(begin + missing, begin + context)
         features = arrays.features[block]
         features[:missing] = np.nan
-        features[missing:] = self._panel.features(days.start, days.stop, np.where(padded, 0, stocks))
-        features[:, padded] = np.nan
+        self._panel.features(days.start, days.stop, np.where(padded, 0, stocks), out=features[missing:])
+        if padded.any():
+            features[:, padded] = np.nan
         arrays.present[block, missing:] = self._present[days, stocks]
 
     def _labels(self, arrays: _Arrays, at: _Places) -> None:
         """Masks and returns of the days and stocks ``at``."""
-        scored, returns, quantile_returns = self._scorable[at], self._returns[at], self._quantile_returns[at]
-        quantile_returns[~scored] = np.nan
-        arrays.scored[:] = scored
-        np.logical_and(scored, np.isfinite(returns), out=arrays.valid)
-        arrays.returns[:] = np.where(arrays.valid, returns, 0.0)
-        arrays.quantile_returns[:] = quantile_returns
+        columns = self._present.shape[1]
+        cells = at[0] * columns + at[1] % columns
+        self._scorable.reshape(-1).take(cells, out=arrays.scored, mode="clip")
+        returns = self._returns.reshape(-1, self._returns.shape[2]).take(cells, axis=0, mode="clip")
+        np.logical_and(arrays.scored, np.isfinite(returns[..., 0]), out=arrays.valid)
+        arrays.returns[:] = np.where(arrays.valid, returns[..., 0], 0.0)
+        arrays.quantile_returns[:] = np.where(arrays.scored[..., None], returns[..., 1:], np.nan)
 
     def _edges(self, arrays: _Arrays, at: _Places) -> None:
         """Neighbours that are in the block and scored on the day, as positions, and what their edges carry."""
         (blocks, days, sampled), columns = arrays.scored.shape, self._present.shape[1]
+        width = arrays.neighbours.shape[3]
         positions = np.full((blocks, columns), -1)
         np.put_along_axis(positions, at[1][:, 0], np.arange(sampled)[None], axis=1)
         positions[:, -1] = -1
-        numbers = self._graph.index[at]
-        place = positions.take(numbers + np.arange(0, positions.size, columns)[:, None, None, None])
+        cells = at[0] * (columns - 1) + np.maximum(at[1], 0)
+        numbers = self._graph.index.reshape(-1, width).take(cells, axis=0, mode="clip").astype(np.int64)
+        same = self._industries.take(numbers, mode="wrap") == self._industries[at[1]][..., None]
+        numbers += np.arange(0, positions.size, columns)[:, None, None, None]
+        place = positions.take(numbers, mode="wrap")
         rows = sampled * np.arange(blocks * days).reshape(blocks, days, 1, 1)
         linked = (place >= 0) & arrays.scored[..., None]
-        linked &= arrays.scored.take(place + rows)
-        same = self._industries.take(numbers) == self._industries[at[1]][..., None]
-        arrays.neighbours[:] = np.where(linked, place, -1)
-        arrays.edges[..., EDGE_FEATURES.index("correlation")] = np.where(linked, self._graph.correlation[at], 0.0)
-        arrays.edges[..., EDGE_FEATURES.index("same_industry")] = linked & same
+        linked &= arrays.scored.take(place + rows, mode="wrap")
+        np.copyto(arrays.neighbours, place)
+        arrays.neighbours[~linked] = -1
+        correlation = self._graph.correlation.reshape(-1, width).take(cells, axis=0, mode="clip")
+        np.multiply(correlation, linked, out=arrays.edges[..., EDGE_FEATURES.index("correlation")])
+        np.logical_and(linked, same, out=arrays.edges[..., EDGE_FEATURES.index("same_industry")], casting="unsafe")
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,10 @@ class Manifest(_Part):
     """Rows (values, for own features) repaired, dropped or worth a look, by reason."""
     sessions: Sessions | None = None
     """The markets, their hours and what these allow; null where the source and its roles name none."""
+    made_by: str = ""
+    """Hash of the code and the library versions that features depend on; empty where no code made them."""
+    longest_span: int = 0
+    """Days of the calendar that the longest lookback spans where markets close on different days; 0: one calendar."""
     chunk_days: int
     """Days in each file of ``features/`` but the last."""
     files: dict[str, File]
@@ -88,8 +92,8 @@ class Manifest(_Part):
 
     @property
     def longest_lookback(self) -> int:
-        """Market days that any computed feature reaches back."""
-        return max((feature.lookback_days or 0 for feature in self.features), default=0)
+        """Days of the calendar that any computed feature reaches back."""
+        return max(self.longest_span, max((feature.lookback_days or 0 for feature in self.features), default=0))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -13,7 +13,8 @@ from atft.data.files import guard
 from atft.data.repair import refuse_conflict
 from atft.errors import UseError
 
-_AT_ONCE = 16
+AT_ONCE = 16
+"""Columns that are read together: each pass goes through the source."""
 
 
 def columns(scan: pl.LazyFrame, names: Sequence[str], place: str) -> pl.DataFrame:
@@ -45,8 +46,8 @@ def check(
     same = bars.select((pl.col("code") == pl.col("code").shift(1)) & (pl.col("date") == pl.col("date").shift(1)))
     second = np.flatnonzero(same.to_series().fill_null(False).to_numpy())
     row = bars["row"].to_numpy()
-    for start in range(0, len(names), _AT_ONCE):
-        batch = list(names[start : start + _AT_ONCE])
+    for start in range(0, len(names), AT_ONCE):
+        batch = list(names[start : start + AT_ONCE])
         table = columns(scan, batch, place)
         for name in batch:
             values = table[name].to_numpy()

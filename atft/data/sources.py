@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,19 +48,29 @@ class Checked:
         """Rows that are not in ``bars``, by reason: ``rows_read`` is ``bars.height`` and these together."""
         return {reason: number for reason, number in self.counts.items() if reason in repair.DROPS}
 
-    def own(self, name: str) -> NDArray[np.float32]:
-        """One own feature, ``[rows of bars]`` float32, NaN where missing; read from the source when asked for."""
-        values = own.columns(self._scan, [name], self.path)[name].to_numpy()
-        if len(values) != self.rows_read:
-            raise UseError(f"{self.path}: changed since it was read, from {self.rows_read} rows to {len(values)}.")
-        kept = values[self._rows]
-        kept[~np.isfinite(kept)] = np.nan
-        return kept
+    def own_columns(self, names: Sequence[str] | None = None) -> Iterator[tuple[str, NDArray[np.float32]]]:
+        """Own features (all, or these) one by one: name and ``[rows of bars]`` float32, NaN where missing.
+
+        Read from the source when asked for, a few at a time, so that it is not gone through for each of them.
+
+        Raises:
+            UseError: the source changed since it was read.
+        """
+        wanted = self.own_names if names is None else names
+        for start in range(0, len(wanted), own.AT_ONCE):
+            batch = list(wanted[start : start + own.AT_ONCE])
+            table = own.columns(self._scan, batch, self.path)
+            if table.height != self.rows_read:
+                raise UseError(f"{self.path}: changed since it was read, from {self.rows_read} rows to {table.height}.")
+            for name in batch:
+                kept = table[name].to_numpy()[self._rows]
+                kept[~np.isfinite(kept)] = np.nan
+                yield name, kept
 
     @property
     def frame(self) -> pl.DataFrame:
         """``bars`` with the own features (Float32) behind."""
-        made = [pl.Series(name, self.own(name), nan_to_null=True) for name in self.own_names]
+        made = [pl.Series(name, values, nan_to_null=True) for name, values in self.own_columns()]
         return self.bars.hstack(made)
 
 

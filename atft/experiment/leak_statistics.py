@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atft.config import Split, Tier
-from atft.data.build import Grid
 from atft.data.graph import daily_returns
+from atft.data.grid import Grid
 from atft.data.leakage.rebuild import computed_names
 from atft.data.panel import Panel
 from atft.data.sources import Checked
@@ -138,10 +138,10 @@ def of_source(panel: Panel, checked: Checked, tier: Tier, tell: Tell) -> Iterato
     cells, shape = Grid.of(checked).cells, panel.close.shape
     returns, spans = daily_returns(np.asarray(panel.close)), _spans(panel, tier)
     named = 0
-    for place, name in enumerate(checked.own_names):
+    for place, (name, column) in enumerate(checked.own_columns()):
         tell("own features, one at a time", place / len(checked.own_names))
         values = np.full(shape[0] * shape[1], np.nan)
-        values[cells] = checked.own(name)
+        values[cells] = column
         for sign in series.signs(values.reshape(shape), returns, spans, len(checked.own_names)):
             named += 1
             yield suspect(sign.check, name, sign.evidence, sign.mend)

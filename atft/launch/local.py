@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from atft.config import Tier
-from atft.data.build import build
+from atft.data.build import append, build
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.synth import SynthOptions, make_market, write_market
@@ -28,7 +28,7 @@ from atft.launch import places, texts
 from atft.launch.places import Place
 from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
 from atft.launch.workers import Workers
-from atft.observe.console import Screen, progress, stages
+from atft.observe.console import Screen, patience, progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
 from atft.schemes import fold_told
@@ -68,15 +68,27 @@ def build_panel(
     """Build a panel from a table and say what was repaired and dropped."""
     started = time.monotonic()
     given = Roles.read(roles) if roles else Roles()
-    table = places.open_source(source)
-    manifest = build(
-        table, out, given, normalise=normalise, computed=not own_only,
-        strict=strict, most_bad=most_bad, overwrite=overwrite,
+    build(
+        places.open_source(source), out, given, normalise=normalise, computed=not own_only,
+        strict=strict, most_bad=most_bad, overwrite=overwrite, progress=patience(quiet),
     )  # fmt: skip
-    panel = Panel.open(out)
+    return _of_panel(out, started)
+
+
+def append_panel(panel: Path, source: Path, *, strict: bool, most_bad: float, quiet: bool) -> dict[str, Any]:
+    """Bring a panel up to the last day of a table and say what was repaired and dropped."""
+    started = time.monotonic()
+    days = len(Panel.open(panel).days)
+    append(panel, places.open_source(source), strict=strict, most_bad=most_bad, progress=patience(quiet))
+    report = _of_panel(panel, started)
+    return report | {"new_days": report["days"] - days}
+
+
+def _of_panel(path: Path, started: float) -> dict[str, Any]:
+    panel = Panel.open(path)
     report = {
-        "panel": str(out), "days": len(panel.days), "stocks": len(panel.codes), "features": len(panel.feature_names),
-        "first_day": str(panel.days[0]), "last_day": str(panel.days[-1]), "counts": manifest.counts,
+        "panel": str(path), "days": len(panel.days), "stocks": len(panel.codes), "features": len(panel.feature_names),
+        "first_day": str(panel.days[0]), "last_day": str(panel.days[-1]), "counts": panel.manifest.counts,
         "sha256": panel.sha256, "seconds": time.monotonic() - started,
     }  # fmt: skip
     return report | {"text": texts.of_panel(report)}

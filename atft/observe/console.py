@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 import unicodedata
 from collections import deque
 from collections.abc import Callable
@@ -100,6 +101,27 @@ def stages(quiet: bool = False, file: IO[str] | None = None) -> Callable[[str, f
             print(f"{stage} …", file=target, flush=True)
 
     return tell
+
+
+def patience(quiet: bool = False, file: IO[str] | None = None) -> Callable[[str, float], None]:
+    """As :func:`stages` for work that may take seconds or minutes: how far it is, every twenty seconds.
+
+    A stage that is named by one word says nothing before; a note (several words) is told at once, as it is.
+    """
+    target, said = file if file is not None else sys.stderr, time.monotonic()
+
+    def tell(stage: str, fraction: float) -> None:
+        nonlocal said
+        note, now = " " in stage, time.monotonic()
+        if not quiet and (note or now - said >= PATIENCE):
+            said = said if note else now
+            print(stage if note else f"{stage}: {fraction:.0%}", file=target, flush=True)
+
+    return tell
+
+
+PATIENCE = 20.0
+"""Seconds from one line about long work to the next."""
 
 
 class _Run:

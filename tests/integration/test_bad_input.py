@@ -192,7 +192,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
 ) -> None:
     source = written(table, tmp_path)
     usage = shutil.disk_usage(tmp_path)._replace(free=2**16)
-    monkeypatch.setattr("atft.data.panel.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("atft.data.room.shutil.disk_usage", lambda path: usage)
     with unchanged(tmp_path):
         refused(build(source, roles), str(tmp_path / "panel"), "needs 0.5 MiB", "0.1 MiB free", "Mend")
 

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from atft.data import build, features, sources
+from atft.data import features, sources
+from atft.data.grid import Grid
 from atft.data.leakage.vintage import another_future, until
 from atft.data.panel import Panel
 from atft.data.roles import BARS, Roles
@@ -76,7 +77,7 @@ def read_source(path: Path, roles: Roles, panel: Panel) -> sources.Checked:
             f"{checked.rows_read:,} rows, {checked.bars.height:,} of them usable, where the panel was "
             f"built from {stated.rows_read:,} and {stated.rows_kept:,}",
         )
-    grid = build.Grid.of(checked)
+    grid = Grid.of(checked)
     if list(grid.codes) != list(panel.codes) or not np.array_equal(grid.days, panel.days):
         _refuse(
             path,
@@ -142,7 +143,8 @@ class Rebuilder:
 
     def _roles(self, own: Sequence[str]) -> Roles:
         lacking = {role: None for role in (*BARS, "industry") if role not in self._checked.bars.columns}
-        return Roles(features=tuple(own)).model_copy(update=lacking)
+        market = {"market": "market"} if "market" in self._checked.bars.columns else {}
+        return Roles(features=tuple(own)).model_copy(update=lacking | market)
 
     def _table(self, first: int, last: int) -> pl.DataFrame:
         bars, panel = self._checked.bars, self._panel
@@ -152,7 +154,8 @@ class Rebuilder:
         if "industry" in table.columns:
             table = table.with_columns(self._industries(table["code"]))
         rows = np.flatnonzero(kept.to_numpy())
-        own = [pl.Series(name, self._checked.own(name)[rows], nan_to_null=True) for name in self._own]
+        columns = self._checked.own_columns(self._own)
+        own = [pl.Series(name, values[rows], nan_to_null=True) for name, values in columns]
         return table.hstack(own)
 
     def _industries(self, codes: pl.Series) -> pl.Series:

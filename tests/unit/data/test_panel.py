@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from atft.data import panel as store
+from atft.data import room
 from atft.data.panel import CHUNK_DAYS, Panel, write_panel
 from atft.errors import UseError
 
@@ -256,7 +256,8 @@ def test_the_old_panel_comes_back_where_the_new_one_cannot_take_its_place(path, 
             raise OSError(5, "Input/output error")
         rename(source, target)
 
-    monkeypatch.setattr(store.os, "rename", refuse)
+    monkeypatch.setattr(room, "exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(UseError, match="Input/output error"):
         write_panel(path, **arrays(1), overwrite=True)
     assert Panel.open(path).sha256 == before

@@ -190,3 +190,12 @@ def test_missing_batch_sharpe_is_a_dash_and_nan_never_shows() -> None:
     text = shown(io.StringIO(), ({**event, "batch_sharpe": None} for event in run()))
     assert "nan" not in text
     assert math.isfinite(len(text))
+
+
+def test_long_work_is_told_every_twenty_seconds_and_a_note_at_once(monkeypatch):
+    clock, out = iter([0.0, 1.0, 2.0, 21.0, 22.0, 50.0]), io.StringIO()
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    tell = console.patience(file=out)
+    for stage, part in (("read", 0.0), ("two words", 0.0), ("features", 0.25), ("features", 0.5), ("features", 1.0)):
+        tell(stage, part)
+    assert out.getvalue() == "two words\nfeatures: 25%\nfeatures: 100%\n"

@@ -1,0 +1,190 @@
+"""New days to a panel: byte for byte what a new build makes, and nothing where old rows changed."""
+
+import datetime as dt
+import os
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from atft.data import build as module
+from atft.data import sources
+from atft.data.build import append, build
+from atft.data.panel import Panel, write_panel
+from atft.data.roles import Roles
+from atft.errors import UseError
+from tests.unit.data import tables
+from tests.unit.data.test_panel import arrays
+
+DAYS = 150
+NAMES = ["return_20", "beta_60", "industry_rank_return_5", "macd_histogram_12_26_9", "rank_shift_dollar_volume"]
+OWN = Roles(features=("alpha",))
+
+
+@pytest.fixture(scope="module")
+def frame():
+    """One stock lists late, on day 37, one leaves on day 100; a third comes on day 140 with a code between others."""
+    plain = tables.bars(days=DAYS).filter((pl.col("code") != "S05") | (pl.col("date") >= day(140)))
+    alpha = pl.Series("alpha", np.random.default_rng(5).normal(size=plain.height).astype(np.float32))
+    return plain.with_columns(alpha)
+
+
+def day(number):
+    return tables.START + dt.timedelta(days=number)
+
+
+def first_days(frame, number):
+    return frame.filter(pl.col("date") < day(number))
+
+
+def bytes_in(panel):
+    return {
+        os.path.relpath(os.path.join(at, name), panel): open(os.path.join(at, name), "rb").read()
+        for at, _, names in os.walk(panel)
+        for name in names
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(frame, tmp_path_factory):
+    return {method: made(frame, tmp_path_factory.mktemp(method), normalise=method) for method in ("rank", "zscore")}
+
+
+def made(frame, folder, roles=OWN, computed=NAMES, **options):
+    build(tables.written(frame, folder), folder / "panel", roles, computed=computed, **options)
+    return folder / "panel"
+
+
+@pytest.mark.parametrize(
+    ("cut", "method"),
+    [(50, "rank"), (64, "rank"), (65, "zscore"), (100, "rank"), (128, "rank"), (128, "zscore"), (141, "rank"),
+     (149, "rank"), (150, "zscore")],
+)  # fmt: skip
+def test_an_append_is_a_new_build_to_the_last_byte(frame, whole, tmp_path, cut, method):
+    panel = made(first_days(frame, cut), tmp_path, normalise=method)
+    append(panel, tables.written(frame, tmp_path))
+    assert bytes_in(panel) == bytes_in(whole[method])
+    assert sorted(os.listdir(tmp_path)) == ["bars.parquet", "panel"]
+
+
+def test_many_appends_are_one_build_with_all_features_too(frame, tmp_path):
+    (tmp_path / "once").mkdir()
+    once = made(frame, tmp_path / "once", computed=True)
+    panel = made(first_days(frame, 70), tmp_path, computed=True)
+    for cut in (90, 130, 150):
+        append(panel, tables.written(first_days(frame, cut), tmp_path))
+    assert bytes_in(panel) == bytes_in(once)
+
+
+def test_whole_old_chunks_are_the_same_files_and_are_not_computed(frame, tmp_path, monkeypatch):
+    panel = made(first_days(frame, 130), tmp_path)
+    before = [(panel / f"features/0000{number}.arrow").stat() for number in range(3)]
+    asked, chunks = [], module.Recipe.chunks
+    monkeypatch.setattr(module.Recipe, "chunks", lambda self, wanted: asked.extend(wanted) or chunks(self, wanted))
+    append(panel, tables.written(first_days(frame, 135), tmp_path))
+    after = [(panel / f"features/0000{number}.arrow").stat() for number in range(3)]
+    assert [one.st_ino == other.st_ino for one, other in zip(before, after, strict=True)] == [True, True, False]
+    assert asked == [2]
+
+
+def change(frame, code, number, column, value):
+    here = (pl.col("code") == code) & (pl.col("date") == day(number))
+    return frame.with_columns(
+        pl.when(here).then(pl.lit(value)).otherwise(column).alias(column).cast(frame[column].dtype)
+    )
+
+
+REVISED = {
+    "a close": (lambda f: change(f, "S07", 3, "close", 1.0), r"the row of 2020-01-04 for 'S07' was revised"),
+    "a high": (lambda f: change(f, "S07", 3, "high", 1e4), r"the row of 2020-01-04 for 'S07' was revised"),
+    "an own value": (lambda f: change(f, "S11", 99, "alpha", 0.5), r"the row of 2020-04-09 for 'S11' was revised"),
+    "an own value now missing": (
+        lambda f: change(f, "S11", 99, "alpha", None),
+        r"the row of 2020-04-09 for 'S11' was revised",
+    ),
+    "a row less": (
+        lambda f: f.filter((pl.col("code") != "S03") | (pl.col("date") != day(20))),
+        r"the row of 2020-01-21 for 'S03' is gone",
+    ),
+    "a stock less": (lambda f: f.filter(pl.col("code") != "S02"), r"the row of 2020-01-01 for 'S02' is gone"),
+    "a day less": (
+        lambda f: f.filter(pl.col("date") != day(30)),
+        r"the row of 2020-01-31 for 'S01' is gone since .* \(10 such",
+    ),
+    "a new stock's old row": (
+        lambda f: pl.concat([f, f.filter((pl.col("code") == "S04") & (pl.col("date") == day(98))).with_columns(
+            pl.lit("S99").alias("code"))]),
+        r"the row of 2020-04-08 for 'S99' was added since",
+    ),
+    "another industry": (
+        lambda f: f.with_columns(
+            pl.when(pl.col("code") == "S08").then(pl.lit("z")).otherwise("industry").alias("industry")
+        ),
+        "the industry of 'S08', .* became 'z'",
+    ),
+    "the last days less": (lambda f: first_days(f, 90), r"the row of 2020-03-31 for 'S00' is gone"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", REVISED)
+def test_a_revised_past_is_refused_with_the_first_row_named_and_the_panel_stays(frame, tmp_path, what):
+    alter, told = REVISED[what]
+    panel = made(first_days(frame, 100), tmp_path)
+    before = bytes_in(panel)
+    with pytest.raises(UseError, match=told) as refused:
+        append(panel, tables.written(alter(frame), tmp_path))
+    assert "--overwrite" in str(refused.value)
+    assert bytes_in(panel) == before
+    assert sorted(os.listdir(tmp_path)) == ["bars.parquet", "panel"]
+
+
+def test_a_flag_that_changed_on_an_old_day_is_a_revision(frame, tmp_path, monkeypatch):
+    read, flags = sources.read, {"value": True}
+
+    def flagged(*given, **options):
+        checked = read(*given, **options)
+        second = pl.int_range(pl.len()) == 1
+        flag = pl.when(second).then(flags["value"]).otherwise(True).alias("tradable")
+        return replace(checked, bars=checked.bars.with_columns(flag))
+
+    monkeypatch.setattr(sources, "read", flagged)
+    panel = made(first_days(frame, 100), tmp_path)
+    append(panel, tables.written(frame, tmp_path))
+    assert Panel.open(panel).tradable.sum() == Panel.open(panel).present.sum()
+    flags["value"] = False
+    with pytest.raises(UseError, match="was revised"):
+        append(panel, tables.written(frame, tmp_path))
+
+
+def test_a_source_with_other_features_is_refused(frame, tmp_path):
+    panel = made(first_days(frame, 100), tmp_path, roles=Roles(features=("alpha*",)))
+    more = frame.with_columns((pl.col("alpha") * 2).alias("alpha_2"))
+    with pytest.raises(UseError, match=r"its 7 features are not the 6 of .*: 'alpha_2' is only in the source"):
+        append(panel, tables.written(more, tmp_path))
+
+
+def test_a_panel_made_by_other_code_is_refused(frame, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LIBRARIES", ("numpy",))
+    panel = made(first_days(frame, 100), tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UseError, match="was built by another version of this program, of polars or of numpy"):
+        append(panel, tables.written(frame, tmp_path))
+
+
+def test_a_panel_of_arrays_and_none_at_all_are_refused(frame, tmp_path):
+    write_panel(tmp_path / "panel", **arrays())
+    with pytest.raises(UseError, match="was not made by 'atft data build'"):
+        append(tmp_path / "panel", tables.written(frame, tmp_path))
+    with pytest.raises(UseError, match="no such panel"):
+        append(tmp_path / "none", tmp_path / "bars.parquet")
+
+
+def test_a_kept_chunk_whose_bytes_changed_is_refused(frame, tmp_path):
+    panel = made(first_days(frame, 100), tmp_path)
+    file = panel / "features/00000.arrow"
+    changed = bytearray(file.read_bytes())
+    changed[len(changed) // 2] ^= 1
+    file.write_bytes(changed)
+    with pytest.raises(UseError, match=r"the bytes of features/00000\.arrow are not those that were written"):
+        append(panel, tables.written(frame, tmp_path))
