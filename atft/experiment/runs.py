@@ -70,6 +70,11 @@ def fold_name(fold: int) -> str:
     return f"fold-{fold:02}"
 
 
+def is_fold(name: str) -> bool:
+    """Whether :func:`fold_name` gave this name."""
+    return re.fullmatch(r"fold-\d{2,}", name) is not None
+
+
 def check_new(path: Path) -> None:
     """Nothing stands where a run is to be made.
 

@@ -76,9 +76,12 @@ class Place:
 
     @property
     def registry(self) -> Registry:
-        """The evaluations of all runs beside this one, written directly and not through the working copy."""
-        root = self.path.parent if self.uri is None else Path(self.uri).parent
-        return registry_of(root)
+        """The evaluations of all runs beside this one, written directly and not through the working copy.
+
+        The runs of folds lie in a directory of their own and are counted with the runs beside that.
+        """
+        place = self.path if self.uri is None else Path(self.uri)
+        return registry_of(place.parent.parent if runs.is_fold(place.name) else place.parent)
 
     @contextmanager
     def kept(self) -> Iterator[Callable[[str], object]]:

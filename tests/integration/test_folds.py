@@ -54,6 +54,7 @@ def walked(tiers: Path, panel: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_all_folds_are_runs_in_one_directory_and_their_test_series_are_joined(walked: Path) -> None:
     assert sorted(each.name for each in walked.iterdir()) == ["fold-00", "fold-01", "folds.json"]
+    assert len(list((walked.parent / "_registry").rglob("*.json"))) >= 2
     found = json.loads((walked / "folds.json").read_text())
     results = [json.loads((walked / each["run"] / "result.json").read_text()) for each in found["folds"]]
     assert [each["fold"] for each in results] == [
