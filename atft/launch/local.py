@@ -17,7 +17,6 @@ from atft.config import Tier
 from atft.data.build import append, build
 from atft.data.panel import Panel
 from atft.data.roles import Roles
-from atft.data.synth import SynthOptions, make_market, write_market
 from atft.errors import UseError
 from atft.evaluate import result
 from atft.evaluate.result import BaselineRun, SchemaError
@@ -45,6 +44,8 @@ def synthesize(out: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UseError: bad options, or a directory that exists or cannot be written.
     """
+    from atft.data.synth import SynthOptions, make_market, write_market  # loads scipy, which a start can do without
+
     market = make_market(texts.validated(SynthOptions, options))
     write_market(market, out)
     panel = out / "panel"
