@@ -321,6 +321,21 @@ def test_too_few_days_for_the_folds_are_refused_with_their_count():
         decision_days(a_calendar([1] * 100), few, label, 5)
 
 
+def test_the_least_days_and_the_earliest_first_date_that_suffice_do_and_one_less_does_not():
+    label = Label(horizon=1, execution_lag=1, cost_bps=0.0, quantile_horizons=())
+    days = a_calendar([2] * 40)  # the first label ends on the third day, so that `first` may follow the second
+    split = WalkForward(
+        scheme="rolling", first=days[1].item() + dt.timedelta(days=1), last=days[31].item(), folds=3, train_days=20,
+        validate_days=7, embargo_days=0, fold=2,
+    )  # fmt: skip
+    found = decision_days(days, split, label)
+    assert (found.train[0], found.test.tolist()) == (2, [29])
+    with pytest.raises(UseError, match=r"holds 29 label days; .* leave 2 of them for folds = 3"):
+        decision_days(days, split.model_copy(update={"last": days[30].item()}), label)
+    with pytest.raises(UseError, match="would move when it grows"):
+        decision_days(days, split.model_copy(update={"first": days[1].item()}), label)
+
+
 def test_a_fold_without_training_days_after_the_purge_is_refused_with_the_mend():
     with pytest.raises(UseError, match=r"split.fold = 1: none of its \d+ train days is left.*Mend: fewer groups"):
         decision_days(a_calendar([1] * 200), a_combination(3, 1, fold=1), TIER.label, 90)
