@@ -172,9 +172,11 @@ def train(
     names = {"batch_size": "BATCH_SIZE", "lr": "LR", "max_epochs": "max_epochs", "seed": "seed", "fold": "split.fold"}
     flags |= {names[name]: value for name, value in short.items() if value is not None}
     with early(workers, address):
+        from atft.experiment.runs import check_free_name
         from atft.launch.folds import train_folds
         from atft.launch.local import train_run
 
+        check_free_name(run_name)
         report = (train_folds if folds else train_run)(
             tier_name, flags, data, runs_root=runs, name=run_name, resume=resume, again=again, quiet=as_json,
             command=["atft", *sys.argv[1:]], workers=workers, address=address,

@@ -26,7 +26,10 @@ from atft.data.writing import Content, complete, write_chunk
 from atft.errors import UseError
 
 Progress = Callable[[str, float], None]
-_CODE, _LIBRARIES = ("chunks", "features", "grid", "normalise", "windows"), ("numpy", "polars")
+_CODE, _LIBRARIES = (
+    ("chunks", "features", "grid", "normalise", "own_file", "tensors", "windows", "writing"),
+    ("numpy", "polars", "pyarrow"),
+)
 """What the bytes of a feature depend on, beside the rows."""
 _KEPT = {CLOSE: "close", OPEN: "open", VOLUME: "volume", LABEL: "label"}
 """Columns of a source that a panel keeps as they are, by name of the file."""

@@ -124,10 +124,12 @@ class RowHashes:
     """A number for each row of a source that changes with any of its values: 64 bits, so that equal ones mean equal."""
 
     def __init__(self, grid: Grid) -> None:
-        """Takes in the bars and the flag; own features follow by :meth:`add`."""
+        """Takes in the bars and the flag, not the label; own features follow by :meth:`add`."""
         self._grid = grid
         self._hashes = np.ones(len(grid.cells), np.uint64)
-        for values in (*grid.columns.values(), *([] if grid.tradable is None else [grid.tradable])):
+        bars = [values for name, values in grid.columns.items() if name in BARS]
+        # Not the label: those of the last days become known later, and no feature depends on them.
+        for values in (*bars, *([] if grid.tradable is None else [grid.tradable])):
             self.add(values.T.reshape(-1)[grid.cells].astype(np.float64))
 
     def add(self, values: NDArray[np.floating[Any]]) -> None:

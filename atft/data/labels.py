@@ -81,6 +81,12 @@ def check_label(panel: Panel, label: config.Label) -> None:
             f"label.own = true: the panel {panel.path} has no own label. Mend: a role 'label' when it is built, or "
             "--set label.own=false."
         )
+    if label.own and len(set(panel.markets)) > 1:
+        raise UseError(
+            f"label.own = true: {panel.path} holds several markets, where a label that skips its market's holidays "
+            "spans more days of the calendar than its horizon, and the purge between periods would be too short. Mend: "
+            "--set label.own=false, or a panel for each market."
+        )
     if label.own and stated and (stated.horizon, stated.execution_lag) != (label.horizon, label.execution_lag):
         raise UseError(
             f"label.horizon = {label.horizon}, label.execution_lag = {label.execution_lag}: the own label of "

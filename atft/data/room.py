@@ -35,6 +35,7 @@ class Room:
         tell: is told what is found here.
         files: what is finished in it, by name.
         resumable: whether another process could go on from them.
+        entered: whether what was left here has been taken over or removed.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Room:
     tell: Tell
     files: dict[str, File] = field(default_factory=dict)
     resumable: bool = False
+    entered: bool = False
 
     @property
     def panel(self) -> Path:
@@ -54,7 +56,7 @@ class Room:
         What is taken over is read again and compared with its hash, since a machine may have died with the build.
         Without a fingerprint nothing is taken over, and nothing is left to others.
         """
-        self.resumable = fingerprint is not None
+        self.resumable, self.entered = fingerprint is not None, True
         held = _text(self.folder / "fingerprint")
         listed = [json.loads(line) for line in _text(self.folder / "finished").splitlines() if line.endswith("}")]
         if held == fingerprint:
@@ -79,18 +81,24 @@ class Room:
     @contextlib.contextmanager
     def placing(self, name: str) -> Iterator[Path]:
         """A path to write to, which then becomes file ``name`` of the panel, finished."""
-        part = self.folder / "part"
+        part = self._part()
         yield part
         self._finish(name, part, File(bytes=part.stat().st_size, sha256=sha256_of(part)))
 
     def link(self, name: str, old: Path, file: File) -> None:
         """The file ``old`` as file ``name`` of the panel: the same one where the disk can, else a copy."""
-        part = self.folder / "part"
+        part = self._part()
         try:
             os.link(old, part)
         except OSError:
             shutil.copyfile(old, part)
         self._finish(name, part, file)
+
+    def _part(self) -> Path:
+        """Where the next file is made; what a killed build left there may be a file of the old panel too."""
+        part = self.folder / "part"
+        part.unlink(missing_ok=True)
+        return part
 
     def _finish(self, name: str, part: Path, file: File) -> None:
         os.rename(part, self.panel / name)
@@ -144,6 +152,7 @@ def making(path: Path, overwrite: bool, tell: Tell | None = None) -> Iterator[Ro
         path.parent.mkdir(parents=True, exist_ok=True)
         with _alone(path, folder):
             room, keep = Room(path, folder, tell), False
+            held = bool(_text(folder / "finished"))
             _put_back(path, folder / "old")
             _name_others(folder, tell)
             try:
@@ -156,6 +165,7 @@ def making(path: Path, overwrite: bool, tell: Tell | None = None) -> Iterator[Ro
                     tell(f"interrupted: {len(room.files)} finished files stay in {folder} for the same command", 0.0)
                 raise
             finally:
+                keep = keep or (held and not room.entered and folder.exists())  # failed before it was looked at
                 if not keep:
                     shutil.rmtree(folder, ignore_errors=True)
 

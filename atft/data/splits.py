@@ -50,7 +50,9 @@ def fold_of(tier: Tier, panel: Panel) -> Fold:
     Raises:
         UseError: as :func:`decision_days` does.
     """
-    return cut(panel.days, tier.split, tier.label, input_reach(tier, panel.manifest.features))
+    return cut(
+        panel.days, tier.split, tier.label, input_reach(tier, panel.manifest.features, panel.manifest.longest_span)
+    )
 
 
 def folds_of(tier: Tier) -> Iterator[Tier]:
@@ -62,14 +64,16 @@ def folds_of(tier: Tier) -> Iterator[Tier]:
         yield tier.model_copy(update={"split": tier.split.model_copy(update={"fold": fold})})
 
 
-def input_reach(tier: Tier, features: tuple[FeatureEntry, ...]) -> int:
+def input_reach(tier: Tier, features: tuple[FeatureEntry, ...], longest_span: int = 0) -> int:
     """Days before its own that a decision sees anything of: its window's features, and the returns of its graph.
 
     An own feature, of which the panel knows no lookback, counts with ``split.own_lookback_days`` where the scheme
-    states it.
+    states it. ``longest_span`` are the days of the calendar that the longest lookback spans where several markets
+    close on different days (:attr:`~atft.data.manifest.Manifest.longest_span`).
     """
     own = tier.split.own_lookback_days if isinstance(tier.split, Combinatorial) else 0
-    longest = max((own if each.lookback_days is None else each.lookback_days for each in features), default=0)
+    lookbacks = (own if each.lookback_days is None else each.lookback_days for each in features)
+    longest = max(longest_span, max(lookbacks, default=0))
     return max(tier.window.days - 1 + longest, tier.graph.lookback_days)
 
 

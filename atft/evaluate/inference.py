@@ -78,6 +78,8 @@ def deflated(ratio: float, error: float, search: Search) -> Deflated:
 def _note(search: Search, found: deflation.Deflation) -> str:
     if search.trials == 0:
         return "no registry of evaluations: nothing is deflated, and this is the probabilistic Sharpe ratio"
+    if math.isnan(found.variance) and search.trials > 1:
+        return f"{search.trials} trials on this test period, too few with a ratio to deflate by"
     if math.isnan(found.variance):
         return "a single trial on this test period: nothing to deflate by, and this is the probabilistic Sharpe ratio"
     return (

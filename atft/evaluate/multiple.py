@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from atft.evaluate.metrics import LEAST_OBSERVATIONS, SMALLEST_STD, Floats, sharpe_influence
-from atft.evaluate.resampling import REPEATS, block_length, in_pieces, sharpes_of, stationary_indices
+from atft.evaluate.resampling import REPEATS, block_length, in_pieces, sharpes_of, stationary_indices, widening
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,8 @@ def compared_sharpes(
     if benchmark is not None:
         ratios, itself = ratios[:, 1:] - ratios[:, :1], itself[1:] - itself[0]
     errors = np.nanstd(ratios, axis=0, ddof=1)
+    wider = [widening(each, horizon, mean_length, error) for each, error in zip(influences, errors, strict=True)]
+    ratios, errors = itself + wider * (ratios - itself), wider * errors
     ratios = np.where(np.isnan(ratios), np.inf, ratios)  # a resample that does not vary counts against a finding
     return Family(
         estimates=itself,

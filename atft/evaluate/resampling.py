@@ -164,6 +164,23 @@ def block_length(influence: Floats, horizon: int) -> BlockLengths:
     return BlockLengths(*(float(np.clip(each, least, most)) for each in (found.stationary, found.circular)))
 
 
+def widening(influence: Floats, horizon: int, length: float, deviation: float) -> float:
+    """What deviations of a stationary bootstrap have to be multiplied by, at least 1.
+
+    Args:
+        influence: ``[days]``, what each day adds to the statistic's error.
+        horizon: days that each return spans.
+        length: mean length of a block in days.
+        deviation: standard deviation over the resamples.
+
+    Returns:
+        ``√(T / (T - (2L - 1)))``, or more where the error would be less than that of every ``horizon``-th day.
+    """
+    days = influence.size
+    centred = float(np.sqrt(days / max(days - (2 * length - 1), 1)))
+    return max(centred, overlap_error(influence, horizon) / deviation)
+
+
 def bootstrap_sharpe_interval(
     daily: Floats, *, horizon: int = 1, length: float | None = None, repeats: int = REPEATS, seed: int = 0
 ) -> Interval:
@@ -199,9 +216,6 @@ def bootstrap_sharpe_interval(
     if np.isnan(found).any():
         return Interval(ratio, nothing, nothing, nothing, f"none: returns do not vary in some resamples of a {method}")
     deviation = float(found.std(ddof=1))
-    wider = max(
-        float(np.sqrt(kept.size / max(kept.size - (2 * mean_length - 1), 1))),
-        overlap_error(influence, horizon) / deviation,
-    )
+    wider = widening(influence, horizon, mean_length, deviation)
     low, high = ratio + wider * (np.quantile(found, [0.025, 0.975]) - ratio)
     return Interval(ratio, wider * deviation, float(low), float(high), method)

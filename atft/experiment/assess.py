@@ -192,6 +192,7 @@ def evaluated(
     """
     panel, tier = ground.panel, ground.tier
     test = ground.outcomes(ground.periods.test)
+    scores = np.where(test.scorable, scores, np.nan)  # whatever made them, of the stocks that can be scored
     simple = simple if simple is not None else simple_baselines(ground, test)
     shuffled = summarise_shuffled(
         scores, test.returns, test.valid(scores), cost_bps=tier.label.cost_bps, seed=SHUFFLE_SEED, repeats=SHUFFLES,

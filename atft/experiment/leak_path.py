@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atft.config import Tier
+from atft.config import Combinatorial, Tier
 from atft.data import build, gather, labels, sampler, splits
 from atft.data import graph as graphs
 from atft.data.graph import TrailingGraph
 from atft.data.panel import Panel
+from atft.data.splits import input_reach
 from atft.errors import UseError
 from atft.evaluate.leakage.finding import Finding, clean, leak, not_checked
 
+Days = npt.NDArray[np.int64]
 DEFECT = "report it as a defect: this part of the data path may see closes up to its day only"
 LABELS_CHECKED = 5000
 PLANS = 6
@@ -195,6 +197,8 @@ def _samples(panel: Panel, tier: Tier, days: Sequence[int], parts: Parts, seed: 
 def _labels(panel: Panel, tier: Tier, parts: Parts, seed: int) -> Finding:
     """Every label against the closes themselves, by plain arithmetic on single values."""
     check, lag, close = "labels recomputed", tier.label.execution_lag, panel.close
+    if tier.label.own:
+        return not_checked(check, "proof", "the tier takes the panel's own label, which nothing here can compute")
     random = np.random.default_rng(seed)
     count = 0
     for horizon in sorted({tier.label.horizon, *tier.label.quantile_horizons}):
@@ -218,26 +222,34 @@ def _labels(panel: Panel, tier: Tier, parts: Parts, seed: int) -> Finding:
     return clean(check, "proof", f"{count:,} labels are the return of their own interval, from t+{lag} on")
 
 
+def _overlapping(earlier: Days, later: Days, span: int) -> int | None:
+    """A decision of ``earlier`` whose label of ``span`` days shares one with that of a later decision."""
+    place = np.searchsorted(later, earlier)
+    far = len(later) and int(max(earlier.max(), later.max())) + 2 * span
+    padded = np.concatenate([[-far], later, [far]])
+    near = np.minimum(padded[place + 1] - earlier, earlier - padded[place])
+    return int(earlier[near.argmin()]) if len(earlier) and near.min() < span else None
+
+
 def _periods(panel: Panel, tier: Tier, parts: Parts) -> Finding:
     check, label = "periods", tier.label
     try:
-        periods = parts.periods(panel.days, tier.split, tier.label)
+        reach = input_reach(tier, panel.manifest.features, panel.manifest.longest_span)
+        told = (reach,) if isinstance(tier.split, Combinatorial) else ()
+        periods = parts.periods(panel.days, tier.split, tier.label, *told)
     except UseError as error:
         return not_checked(check, "proof", f"the split of tier {tier.name} does not fit the calendar: {error}")
     for name, earlier, later in (
         ("train", periods.train, periods.validate),
+        ("train", periods.train, periods.test),
         ("validate", periods.validate, periods.test),
     ):
-        end, begin = (
-            int(np.max(earlier)) + label.execution_lag + label.longest,
-            int(np.min(later)) + label.execution_lag,
-        )
-        if end > begin:
+        day = _overlapping(earlier, later, label.longest - label.execution_lag)
+        if day is not None:
             return leak(
                 check,
                 "split",
-                f"the last label of {name} ends on {panel.days[min(end, len(panel.days) - 1)]}, after "
-                f"the next period's first execution on {panel.days[begin]}",
+                f"the label of the decision of {name} on {panel.days[day]} spans days that a label judged later spans",
                 "purge the decisions whose label reaches into the next period",
             )
     return clean(

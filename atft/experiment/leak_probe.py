@@ -106,7 +106,7 @@ def _shifted(
     moved = {}
     for shift in SHIFTS:
         at = days + shift * horizon if shift > 0 else days + shift
-        inside = (at >= 0) & (at < len(returns))
+        inside = (at >= 0) & (at <= days.max())  # later days are of the test period
         moved[shift] = _ic(scores[inside], returns[at[inside]], scorable[days[inside]], horizon)
     told = (
         f"rank IC {_told(own)}; labels later by one horizon {_told(moved[1])}, by two {_told(moved[2])}, "

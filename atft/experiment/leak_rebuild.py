@@ -48,6 +48,9 @@ def of_panel(
         seed: of the other futures.
         tell: told the stage.
     """
+    if len(set(panel.markets)) > 1:
+        yield not_checked(FEATURES, "proof", "the panel holds several markets, and a rebuild around a day knows one")
+        return
     if panel.manifest.normalise == "none":
         yield not_checked(FEATURES, "proof", "the panel does not say how it was normalised")
         return
@@ -139,7 +142,8 @@ def of_pipeline(
     made.write_parquet(folder / "pipeline.parquet")
     checked = read_source(folder / "pipeline.parquet", roles, panel)
     keys = (roles.date, roles.code)
-    columns = [name for name in made.columns if name not in keys]
+    label = roles.label.column if roles.label else None  # it looks ahead, as a label must
+    columns = [name for name in made.columns if name not in (*keys, label)]
     again = vintage.changes(made, pipeline(table, roles, "the whole source"), keys, columns)
     if again:
         told = ", ".join(repr(each.column) for each in again[:5])

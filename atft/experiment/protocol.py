@@ -98,7 +98,7 @@ def under_protocol(run: Run, panel: Panel) -> Protocol:
     known = (published.FIRST_DATE, published.LAST_DATE, published.DAYS, published.STOCKS)
     return Protocol(
         tuple(rows), luck(returns, labelled), dates[0], dates[-1], len(days), len(dates) - len(days),
-        len(panel.codes), (dates[0], dates[-1], len(dates), len(panel.codes)) == known,
+        len(panel.codes), not run.tier.label.own and (dates[0], dates[-1], len(dates), len(panel.codes)) == known,
     )  # fmt: skip
 
 
@@ -119,6 +119,11 @@ def _ground(run: Run, panel: Panel) -> Ground:
 
 def _rankings(run: Run, ground: Ground, test: baselines.Labels) -> Iterator[tuple[str, Floats]]:
     """The run's scores, those of its siblings, and of two baselines that need closes only."""
+    if run.baseline == "equal_weight":
+        raise UseError(
+            f"{run.path}: equal weight ranks no stock, and the protocol is of rankings; its row stands beside every "
+            "run. Mend: another run."
+        )
     yield _shown(run.path), _kept(run.path, ground)
     found = {}
     for path, told in baseline_siblings(run):

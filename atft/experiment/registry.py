@@ -87,6 +87,8 @@ class Evaluation(BaseModel):
     def identity(self) -> str:
         """Hash of all that tells a new look from the same look again: who looked and when does not."""
         told = self.model_dump(mode="json", exclude={"time", "run", "tier", "atft_version", "schema_version"})
+        # The last digits of an outcome depend on the machine: the same look there is no other one.
+        told |= {name: told[name] and float(f"{told[name]:.9g}") for name in ("sharpe_daily", "ic")}
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -75,6 +75,16 @@ def is_fold(name: str) -> bool:
     return re.fullmatch(r"fold-\d{2,}", name) is not None
 
 
+def check_free_name(name: str | None) -> None:
+    """Refuse the name of a fold for a run by itself: looks of folds are counted one directory higher.
+
+    Raises:
+        UseError: as said.
+    """
+    if name is not None and is_fold(name):
+        raise UseError(f"--run {name}: is what the folds of --folds all are called. Mend: --run mine-{name}.")
+
+
 def check_new(path: Path) -> None:
     """Nothing stands where a run is to be made.
 

@@ -137,14 +137,16 @@ def record_look(registry: Registry, run: Run, panel: Panel, setting: Setting, fo
     Every strategy at every price is one more trial, since the best of many is better than it is good. Rates of cost
     are none, as they change no position; nor is the market, which no score enters.
     """
-    tried = [each for each in found[:: len(setting.costs)] if each.strategy.name != "equal-weight"]
+    first = found[:: len(setting.costs)]
+    tried = [each for each in first if each.strategy.name != "equal-weight" and not _is_own(each, setting, run)]
     if not tried:
         return
     dates = _test_dates(run, panel)
     for each in tried:
         registry.record(
             evaluation_of(
-                run.path.name, run.tier, panel.sha256, dates, kind="backtest", variant=_short(variant(each, setting)),
+                run.path.name, run.tier, panel.sha256, dates, kind="baseline" if run.baseline else "backtest",
+                variant=_short(variant(each, setting)),
                 days=len(each.dates), sharpe_daily=each.sharpe.estimate / np.sqrt(TRADING_DAYS), ic=each.ic.estimate,
             )
         )  # fmt: skip
@@ -161,6 +163,13 @@ def record_look(registry: Registry, run: Run, panel: Panel, setting: Setting, fo
                 for each in tried
             ],
         )
+
+
+def _is_own(found: Backtest, setting: Setting, run: Run) -> bool:
+    """Whether it is what the run's own evaluation traded: the same look again."""
+    rules = found.rules
+    plain = found.strategy.name == "score" and not setting.neutral.by and not rules.delisting_return
+    return plain and rules.at == "close" and rules.lag == run.tier.label.execution_lag
 
 
 def _test_dates(run: Run, panel: Panel) -> NDArray[np.datetime64]:

@@ -45,7 +45,7 @@ def list_folds(tier_name: str, flags: Mapping[str, Any], data: Path | None) -> d
     tier = resolve(tier_name, flags=flags).tier
     panel = places.open_panel(data) if data else None
     days = panel.days if panel else _weekdays(tier)
-    inputs = input_reach(tier, panel.manifest.features) if panel else _usual_reach(tier)
+    inputs = input_reach(tier, panel.manifest.features, panel.manifest.longest_span) if panel else _usual_reach(tier)
     found = [(each.split, cut(days, each.split, each.label, inputs)) for each in folds_of(tier)]
     report: dict[str, Any] = {
         "tier": tier.name,

@@ -159,7 +159,7 @@ def _family(found: Sequence[Result]) -> Family | None:
 
 def _trial_rows(known: Trials, held: list[str], family: Family | None) -> list[dict[str, Any]]:
     rows = []
-    tested = {} if family is None else _corrected(held, family)
+    tested = {} if family is None else _corrected(held, family, len(known.trials))
     for each in known.trials:
         told = each.model_dump(mode="json", include={"time", "run", "tier", "seed", "kind", "variant", "days", "ic"})
         annual = None if each.sharpe_daily is None else each.sharpe_daily * YEAR
@@ -167,11 +167,15 @@ def _trial_rows(known: Trials, held: list[str], family: Family | None) -> list[d
     return rows
 
 
-def _corrected(held: list[str], family: Family) -> dict[str, dict[str, float]]:
-    """One-sided p-values of each trial: alone, and corrected for the others."""
+def _corrected(held: list[str], family: Family, trials: int) -> dict[str, dict[str, float]]:
+    """One-sided p-values of each trial: alone, and corrected for the others.
+
+    Holm and FDR count all ``trials``, those whose daily series are gone with p = 1, so that no deletion helps.
+    """
+    all_of_them = np.concatenate([family.p_values, np.ones(trials - len(held))])
     columns = {
-        "p_value": family.p_values, "p_value_holm": multiple.holm(family.p_values),
-        "p_value_stepdown": family.stepdown, "q_value": multiple.benjamini_hochberg(family.p_values),
+        "p_value": family.p_values, "p_value_holm": multiple.holm(all_of_them),
+        "p_value_stepdown": family.stepdown, "q_value": multiple.benjamini_hochberg(all_of_them),
     }  # fmt: skip
     return {
         identity: {name: float(values[row]) for name, values in columns.items()} for row, identity in enumerate(held)

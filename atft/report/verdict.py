@@ -38,7 +38,8 @@ def verdict(result: Mapping[str, Any], divergences: Iterable[str] = ()) -> list[
     sentences = [_headline(test)]
     sentences += _bootstrap(test)
     sentences += _net(test)
-    sentences += _search(test)
+    sentences += [] if _mapping(result.get("baseline")) else _search(test)
+    sentences += _without_label(test)
     sentences += _track_record(test)
     for name in COMPARED:
         sentences += _against(test, name, _mapping(_mapping(result.get("baselines")).get(name)))
@@ -48,7 +49,7 @@ def verdict(result: Mapping[str, Any], divergences: Iterable[str] = ()) -> list[
     sentences += _batch_sharpe(_mapping(result.get("batch_sharpe")))
     if test:
         sentences.append(
-            "This run used the test period once, at the end; every earlier choice was made on the validation period."
+            "Training used the test period for nothing; every choice of weights was made on the validation period."
         )
     return sentences
 
@@ -124,11 +125,13 @@ def _search(test: Mapping[str, Any]) -> list[str]:
     others = number_of(found, "elsewhere") or 0
     more = f" ({others:.0f} more on other panels of the same dates)" if others else ""
     chance = f"{100 * share:.1f} %"
-    if trials < 1 or not best:
-        known = "one look at this test period is registered" if trials else "no look at this test period is registered"
+    if trials <= 1 or not best:
+        looks = {0: "no trial on this test period is", 1: "one trial on this test period is"}
+        known = looks.get(int(trials), f"{trials:.0f} trials on this test period, too few of them with different "
+                          "ratios to take anything off, are")  # fmt: skip
+        nothing = ", so that nothing is taken off for a search" if trials <= 1 else ""
         return [
-            f"The probability that the true Sharpe ratio is above 0 is {chance}; {known}{more}, so that nothing is "
-            "taken off for a search."
+            f"The probability that the true Sharpe ratio is above 0 is {chance}; {known} registered{more}{nothing}."
         ]
     passed = "so the search alone does not explain it" if share >= SURE else "so the search alone may explain it"
     return [
@@ -138,13 +141,30 @@ def _search(test: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _without_label(test: Mapping[str, Any]) -> list[str]:
+    """Decisions that no return is known of are left out, which no investor could do."""
+    missing, days = number_of(test, "missing_labels"), number_of(test, "decisions")
+    if not missing or days is None:
+        return []
+    told = f"{missing:,.0f} of {missing + days:,.0f} scored stock-days have no label and are left out"
+    held = test.get("strategies")
+    books = held if isinstance(held, Sequence) and not isinstance(held, str) else ()
+    for each in map(_mapping, books):
+        kept = number_of(each, "sharpe_annual")
+        if each.get("strategy") == "score" and each.get("execution") == "close" and kept is not None:
+            return [f"{told}; traded before anyone knew which, the scores reach a Sharpe ratio of {kept:.2f} a year."]
+    return [f"{told}."]
+
+
 def _track_record(test: Mapping[str, Any]) -> list[str]:
     """How long it would take, where the days do not suffice."""
     sure, days = _mapping(test.get("inference")), number_of(test, "days")
     needed, least = number_of(sure, "minimum_track_record_days"), number_of(sure, "detectable_sharpe_annual")
     if days is None or least is None or standing(test) != "noise":
         return []
-    seen = f"{days:.0f} days show a true Sharpe ratio of {least:.2f} a year or more four times in five, less mostly not"
+    seen = (
+        f"{days:.0f} days show a true Sharpe ratio of {least:.2f} a year or more four times in five, others less often"
+    )
     if needed is None or needed <= days:
         return [f"{seen}."]
     return [f"{seen}; a ratio such as this would need {needed:,.0f} days to be above 0 with 95 % probability."]
@@ -196,7 +216,7 @@ def _tested(found: Mapping[str, Any]) -> str:
     p, difference = number_of(found, "p_value_holm"), number_of(_mapping(found.get("sharpe_annual")), "estimate")
     if p is None or difference is None:
         return ""
-    told = f"a paired test, corrected for all baselines, gives p = {p:.3f}"
+    told = f"a paired test, corrected for the three, gives p = {p:.3f}"
     word = "better" if difference > 0 else "worse"
     return f"{told}: {word}." if p <= LEVEL else f"{told}: not shown to be {word}."
 
@@ -211,8 +231,8 @@ def _shuffled(shuffled: Mapping[str, Any]) -> list[str]:
     reached = f"; {100 * share:.1f} % of them reach this model's Sharpe" if share is not None else ""
     figures = f"Scores shuffled among each day's stocks reach {interval[0]:.2f} to {interval[1]:.2f} ({many}){reached}"
     if interval[0] <= 0 <= interval[1]:
-        return [f"{figures}. That covers 0, as it must."]
-    return [f"{figures}. That leaves out 0: the evaluation itself leaks, and no figure here can be trusted."]
+        return [f"{figures}. That covers 0, as it must whatever the scores know."]
+    return [f"{figures}. That leaves out 0: the evaluation itself is wrong, and no figure here can be trusted."]
 
 
 def _planted(test: Mapping[str, Any], planted: Mapping[str, Any]) -> list[str]:

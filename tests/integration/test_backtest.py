@@ -88,6 +88,17 @@ def test_every_look_is_written_down(copy: Path) -> None:
         assert trial["ic"] == pytest.approx(shown["ic"]["estimate"])
 
 
+def test_what_the_evaluation_traded_is_no_further_trial(copy: Path) -> None:
+    def kept() -> set[str]:
+        return {file.name for file in (copy.parent / "_registry").rglob("*.json")}
+
+    before = kept()
+    run("backtest", copy, "--strategy", "score", "--execution", "close", "--json")
+    assert kept() == before
+    run("backtest", copy, "--strategy", "score", "--execution", "open", "--json")
+    assert len(kept()) == len(before) + 1
+
+
 def test_all_figures_and_daily_returns_go_to_a_file(copy: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
     told = run("backtest", copy, "--strategy", "top-k", "--k", 7, "--cost-bps", 3, "--out", out, "--json").json

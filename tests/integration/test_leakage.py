@@ -249,6 +249,12 @@ def test_a_part_of_the_data_path_that_leaks_is_proven(
     assert all((each.verdict, each.proves) == ("leak", "proof") for each in leaks)
 
 
+def test_periods_at_a_later_execution_are_no_leak(honest: Case, tier: Tier) -> None:
+    later = tier.model_copy(update={"label": tier.label.model_copy(update={"execution_lag": 1})})
+    found = path_findings(Panel.open(honest.panel), later, [100], Parts(), 1)
+    assert [each.verdict for each in found if each.check == "periods"] == ["clean"]
+
+
 def test_a_graph_that_lies_in_the_panel_and_knows_the_future_is_proven(tmp_path: Path) -> None:
     case = made(tmp_path / "case", "honest", bars(11))
     panel, tier = Panel.open(case.panel), resolve("tier1").tier

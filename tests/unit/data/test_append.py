@@ -12,7 +12,8 @@ from atft.data import build as module
 from atft.data import sources
 from atft.data.build import append, build
 from atft.data.panel import Panel, write_panel
-from atft.data.roles import Roles
+from atft.data.roles import OwnLabel, Roles
+from atft.data.room import Room, making
 from atft.errors import UseError
 from tests.unit.data import tables
 from tests.unit.data.test_panel import arrays
@@ -188,3 +189,49 @@ def test_a_kept_chunk_whose_bytes_changed_is_refused(frame, tmp_path):
     file.write_bytes(changed)
     with pytest.raises(UseError, match=r"the bytes of features/00000\.arrow are not those that were written"):
         append(panel, tables.written(frame, tmp_path))
+
+
+def test_labels_that_become_known_are_no_revision(frame, tmp_path):
+    roles = OWN.model_copy(update={"label": OwnLabel(column="y", horizon=2, execution_lag=1)})
+    ahead = (pl.col("close").shift(-3) / pl.col("close").shift(-1) - 1).over("code").alias("y")
+
+    def labelled(days):
+        return first_days(frame, days).sort("code", "date").with_columns(ahead)
+
+    (tmp_path / "once").mkdir()
+    once = made(labelled(150), tmp_path / "once", roles)
+    panel = made(labelled(120), tmp_path, roles)
+    append(panel, tables.written(labelled(150), tmp_path))
+    assert bytes_in(panel) == bytes_in(once)
+
+
+def test_what_a_killed_append_linked_is_not_written_into(tmp_path):
+    old, room = tmp_path / "old", Room(tmp_path / "panel", tmp_path / "room", lambda stage, part: None)
+    (room.panel / "features").mkdir(parents=True)
+    old.write_bytes(b"kept")
+    os.link(old, room.folder / "part")
+    room.resume(None)
+    room.write("close.arrow", np.zeros((2, 2)))
+    assert old.read_bytes() == b"kept"
+
+
+def interrupted(path):
+    with making(path, False) as room:
+        room.resume("mine")
+        room.write("features/00000.arrow", np.zeros((2, 2)))
+        raise KeyboardInterrupt
+
+
+def failed_early(path):
+    with making(path, False):
+        raise UseError("the source cannot be read")
+
+
+def test_finished_chunks_outlive_a_build_that_fails_before_it_looks_at_them(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        interrupted(tmp_path / "panel")
+    with pytest.raises(UseError, match="cannot be read"):
+        failed_early(tmp_path / "panel")
+    with making(tmp_path / "panel", False) as room:
+        room.resume("mine")
+        assert set(room.files) == {"features/00000.arrow"}

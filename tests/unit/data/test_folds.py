@@ -168,7 +168,7 @@ def test_what_is_left_of_a_fold_is_what_an_enumeration_of_label_and_input_days_l
         }
     )
     features = tuple(FeatureEntry(name="x", formula="", lookback_days=each) for each in lookbacks)
-    panel = SimpleNamespace(days=days, manifest=SimpleNamespace(features=features))
+    panel = SimpleNamespace(days=days, manifest=SimpleNamespace(features=features, longest_span=0))
     chosen = layout_of(dates, split, label)
     known = [getattr(split, "own_lookback_days", 0) if each is None else each for each in lookbacks]
     kept = chosen and kept_of(chosen, label, window, known, graph, split.embargo_days)
@@ -268,6 +268,7 @@ def test_training_after_a_test_starts_a_window_less_one_and_the_longest_lookback
     assert input_reach(tier, features) == TIER.graph.lookback_days == 60  # the graph looks back further
     near = tier.model_copy(update={"graph": TIER.graph.model_copy(update={"lookback_days": 5})})
     assert input_reach(near, features) == 6 - 1 + 7
+    assert input_reach(near, features, longest_span=11) == 6 - 1 + 11  # the calendar of several markets is longer
     found = decision_days(days, split, label, 6 - 1 + 7)
     end = found.test[-1] + 1 + 4  # of the last test day's longest label
     assert found.train[found.train > found.test[-1]][0] == end + 1 + 6 - 1 + 7 + 3

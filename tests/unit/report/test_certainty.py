@@ -65,8 +65,8 @@ def test_the_search_takes_its_share() -> None:
 
 def test_a_first_look_takes_nothing_off_and_says_so() -> None:
     first = deflated(trials=1, benchmark_annual=0.0, probability=0.981)
-    assert "above 0 is 98.1 %; one look at this test period is registered, so that nothing is taken off" in first
-    assert "no look at this test period is registered" in deflated(trials=0, benchmark_annual=0.0)
+    assert "above 0 is 98.1 %; one trial on this test period is registered, so that nothing is taken off" in first
+    assert "no trial on this test period is registered" in deflated(trials=0, benchmark_annual=0.0)
 
 
 def test_two_intervals_that_part_are_too_close_to_call() -> None:
@@ -83,9 +83,7 @@ def test_noise_is_told_how_long_it_would_take() -> None:
 
 
 def test_a_baseline_is_beaten_by_the_paired_test_and_not_by_intervals() -> None:
-    assert any(
-        line.endswith("corrected for all baselines, gives p = 0.330: not shown to be better.") for line in said()
-    )
+    assert any(line.endswith("corrected for the three, gives p = 0.330: not shown to be better.") for line in said())
     better = copy.deepcopy(INFERENCE["against"])
     better["ridge"]["p_value_holm"] = 0.021
     assert any(line.endswith("p = 0.021: better.") for line in said(inference={"against": better}))
