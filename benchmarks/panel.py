@@ -32,7 +32,7 @@ from benchmarks.panel_work import opened_graph, planner, write_graph
 from benchmarks.table import Size, write_table
 
 MOST_SECONDS, MOST_GIB = 15 * 60.0, 4.0
-"""Bounds of the issue: a build of a whole market on two cores."""
+"""Bounds of the design: a build of a whole market on two cores."""
 MATERIALISED, AS_BLOCKS = 2e6, 6e6
 """Bounds of DESIGN §10: windows a second on two cores at 20 days and 64 features."""
 GROWTH = 1.1

@@ -187,7 +187,7 @@ def in_one_piece(subject: Subject, shape: Shape) -> Tensor:
 
 
 def bounds_of(shape: str, times: dict[str, Timing], peaks: dict[str, int], errors: dict[str, float]) -> list[Bound]:
-    """Issue 4 on what was measured."""
+    """The bounds on what was measured."""
     seconds = {name: each.minimum for name, each in times.items()}
     bounds = []
     for peer in PEERS:

@@ -134,7 +134,7 @@ def timings(workers: Sequence[Times]) -> dict[str, Timing]:
 
 
 def bounds_of(shape: str, times: dict[str, Timing], sent: Sequence[Sent]) -> list[Bound]:
-    """Issue 4 on what was measured; the growth of the gathered bytes is that of the rows and no more."""
+    """The bounds on what was measured; the growth of the gathered bytes is that of the rows and no more."""
     alone = [1 / each.minimum for name, each in times.items() if name.startswith("alone")]
     throughput = len(alone) / times["together"].minimum / sum(alone)
     small, large = sent[0], sent[-1]
