@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -47,7 +48,7 @@ class Split(Settings):
         return self
 
 
-class Scheme(Settings):
+class Scheme(Settings, ABC):
     """Folds over the label dates from ``first`` to ``last``, each of which the panel has to hold."""
 
     first: dt.date
@@ -58,9 +59,9 @@ class Scheme(Settings):
     """Which fold a run is of, from 0; the tier of a scheme states none, ``--fold`` and ``--folds`` do."""
 
     @property
+    @abstractmethod
     def count(self) -> int:
         """Folds that there are."""
-        raise NotImplementedError
 
     @model_validator(mode="after")
     def _fold_is_one_of_them(self) -> Self:

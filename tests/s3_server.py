@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 KEY, SECRET, BUCKET = "key", "secret", "bucket"
 PROGRAM = Path(sys.executable).with_name("weed")
 ROLES = ("master", "volume", "filer", "s3")
@@ -154,3 +156,13 @@ def _free_ports(count: int) -> list[int]:
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [int(each.getsockname()[1]) for each in sockets]
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[S3Server]:
+    """The same, with the environment that reaches it while the context lasts."""
+    with s3_server(folder) as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.environment.items():
+            patch.setenv(name, value)
+        yield running
+        os.environ.pop("AWS_REQUEST_CHECKSUM_CALCULATION", None)  # set by the first that connects

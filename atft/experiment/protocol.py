@@ -23,10 +23,10 @@ from atft.evaluate.protocol import (
     protocol_figures,
     sharpe_difference,
 )
+from atft.evaluate.siblings import baseline_runs
 from atft.experiment.assess import Ground
 from atft.experiment.runs import Run
 from atft.experiment.score_table import read_test_scores
-from atft.experiment.siblings import baseline_siblings
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,8 @@ def _rankings(run: Run, ground: Ground, test: baselines.Labels) -> Iterator[tupl
         )
     yield _shown(run.path), _kept(run.path, ground)
     found = {}
-    for path, told in baseline_siblings(run):
-        assert told.baseline is not None
-        if told.baseline.name != "equal_weight":
+    for path, told in baseline_runs(run.path, run.tier.model_dump(mode="json"), run.panel_sha256):
+        if told["baseline"]["name"] != "equal_weight":
             found[_shown(path)] = _kept(path, ground)
     yield from found.items()
     if not any(name.startswith("reversal") for name in [_shown(run.path), *found]):

@@ -6,6 +6,7 @@ the same for all, so that two architectures differ in nothing but their bodies.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +66,7 @@ class Output:
     quantiles: Tensor
 
 
-class RankingNetwork(nn.Module):
+class RankingNetwork(nn.Module, ABC):
     """A network that scores every stock of every decision day; nothing in it crosses blocks.
 
     An architecture makes its body in its constructor, calls :meth:`add_heads` last, and gives :meth:`states`.
@@ -108,9 +109,9 @@ class RankingNetwork(nn.Module):
             quantiles=torch.where(blocks.scored[..., None, None], quantiles, 0.0),
         )
 
+    @abstractmethod
     def states(self, blocks: Blocks, parts: frozenset[str], keys: RandomKeys | None) -> Tensor:
         """``[blocks, days, stocks, hidden]``, what the body makes of each stock by itself."""
-        raise NotImplementedError
 
     def joined(self, states: Tensor, blocks: Blocks, parts: frozenset[str], keys: RandomKeys | None) -> Tensor:
         """``states`` after the stocks of a day heard one another; as they are where the architecture has no such part.

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from atft.errors import UseError
 from atft.storage import Mirror, Store, fetch_directory
-from tests.s3_server import S3Server, s3_server
+from tests.s3_server import S3Server, served
 from tests.storing import copy_with_others, die_while_copying, eventually, panel, stored, tree, write
 
 CHECKSUMS = "AWS_REQUEST_CHECKSUM_CALCULATION"
@@ -28,11 +28,8 @@ CHECKSUMS = "AWS_REQUEST_CHECKSUM_CALCULATION"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
+    with served(tmp_path_factory.mktemp("s3")) as running:
         yield running
-        os.environ.pop(CHECKSUMS, None)
 
 
 @pytest.fixture

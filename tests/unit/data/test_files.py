@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from atft.data.roles import Roles
 from atft.errors import UseError
 from atft.launch.places import open_source
 from atft.storage import Store
-from tests.s3_server import S3Server, s3_server
+from tests.s3_server import S3Server, served
 from tests.unit.data import tables
 
 ROLES = Roles(market="market", markets={
@@ -67,11 +66,8 @@ def test_directories_with_other_keys_are_refused(frame: pl.DataFrame, tmp_path: 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.environment.items():
-            patch.setenv(name, value)
+    with served(tmp_path_factory.mktemp("s3")) as running:
         yield running
-        os.environ.pop("AWS_REQUEST_CHECKSUM_CALCULATION", None)
 
 
 def stored(folder: Path, uri: str) -> Path:
