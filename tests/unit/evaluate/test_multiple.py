@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from atft.evaluate import multiple, resampling
+from atft.evaluate import metrics, multiple, resampling
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(multiple.holm, "holm"), (multiple.benjamini_hochberg, "fdr_bh")])
@@ -161,12 +161,23 @@ def test_a_sweep_of_worthless_models_finds_something_about_five_times_in_a_hundr
     assert (found[1:] / 600 <= 0.08).all()
 
 
+def overlapping(seed, horizon, strategies=8, days=237):
+    steps = np.random.default_rng(seed).standard_normal((days + horizon - 1, strategies))
+    return np.stack([steps[day : day + horizon].sum(0) for day in range(days)])
+
+
+@pytest.mark.parametrize("horizon", [5, 20])
+def test_no_error_is_smaller_than_that_of_every_horizonth_day(horizon):
+    daily = overlapping(0, horizon)
+    family = multiple.compared_sharpes(daily, horizon=horizon, repeats=199)
+    least = [metrics.overlap_error(metrics.sharpe_influence(each), horizon) for each in daily.T]
+    assert (family.errors >= np.array(least) * (1 - 1e-12)).all()
+
+
 def test_overlapping_returns_of_worthless_models_are_not_found_more_often_than_stated():
-    """Returns of five days each: the resampled deviations alone find too much (17 of 100 families)."""
-    random, found = np.random.default_rng(3), 0
-    for number in range(60):
-        steps = random.standard_normal((241, 8))
-        daily = np.stack([steps[day : day + 5].sum(0) for day in range(237)])
-        family = multiple.compared_sharpes(daily, horizon=5, repeats=199, seed=number)
+    """Returns of twenty days each: the resampled deviations alone find something in a quarter of such families."""
+    found = 0
+    for seed in range(40):
+        family = multiple.compared_sharpes(overlapping(seed, 20), horizon=20, repeats=199, seed=seed)
         found += family.stepdown.min() <= 0.05
-    assert found <= 7  # 5 % of 60 are 3; a right test has more than 7 in 1 of 100
+    assert found <= 5  # 5 % of 40 are 2
