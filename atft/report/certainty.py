@@ -51,7 +51,8 @@ def probabilities(test: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         (
             "More than the luck of the search",
             percent(number_of(found, "probability")) if best else DASH,
-            f"{show(trials, 0)} evaluations of this test period; the best of as many by chance {show(best or None)}",
+            f"trials on this test period: {show(trials, 0)}"
+            + (f"; the best of as many by chance {show(best)}" if best else ", nothing to take off"),
         ),
         ("Days needed", show(needed, 0), f"for 95 % probability of a true Sharpe above 0; there are {show(days, 0)}"),
         (

@@ -99,7 +99,7 @@ def test_the_tables_hold_every_figure() -> None:
     assert told["True Sharpe above 0"][0] == "98.1 %"
     assert told["More than the luck of the search"] == (
         "62.0 %",
-        "7 evaluations of this test period; the best of as many by chance 1.24",
+        "trials on this test period: 7; the best of as many by chance 1.24",
     )
     assert told["Days needed"][0] == "171"
     (ridge,) = certainty.differences(TEST)
