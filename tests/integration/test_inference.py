@@ -180,7 +180,7 @@ def test_the_report_shows_how_sure_it_is_after_all_trials(root: Path, tmp_path: 
     assert run("report", root / "s1", "--out", page).code == 0
     text = page.read_text()
     assert "How sure is this?" in text
-    assert "2 evaluations of this test period" in text
+    assert "trials on this test period: 2" in text
     assert "Model less baseline" in text
 
 
