@@ -243,6 +243,30 @@ MODES: dict[Mode, dict[str, Any]] = {
 """What each mode sets: runtime only, so that no mode can change what is learned."""
 
 
+class Expectation(Settings):
+    """What was expected of a tier before it was run, so that its outcome can be held against it."""
+
+    metric: Literal["pooled_sharpe", "sharpe_daily", "sharpe_annual", "sharpe_net", "ic", "rank_ic"]
+    """Figure of the test period, as ``result.json`` names it."""
+    low: float
+    high: float
+    """Range that was expected."""
+    target: float | None = None
+    """What was to be reached; None: nothing but the range was said."""
+    source: str
+    """Who expected it, where and when."""
+
+    @model_validator(mode="after")
+    def _range(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"low = {self.low} exceeds high = {self.high}")
+        return self
+
+
+UNLEARNED = frozenset({"name", "description", "mode", "runtime", "features", "baseline", "expectation"})
+"""Settings of a tier that nothing that is learned depends on."""
+
+
 class Tier(Settings):
     """A complete experiment definition."""
 
@@ -270,6 +294,12 @@ class Tier(Settings):
     validation_metric: Literal["sharpe", "ic", "rank_ic", "loss"]
     """What the best epoch of a phase is chosen by, on the validation period."""
     runtime: Runtime
+    features: Positive | None = None
+    """Features that the tier is meant for: parameters are counted by them where there is no panel."""
+    baseline: str | None = None
+    """Tier that this one is compared with, one variable at a time."""
+    expectation: Expectation | None = None
+    """What was expected of it beforehand."""
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
@@ -322,7 +352,7 @@ class Tier(Settings):
 
     def learning(self) -> dict[str, Any]:
         """All values that learning depends on, as plain data."""
-        return self.model_dump(mode="json", exclude={"name", "description", "mode", "runtime"})
+        return self.model_dump(mode="json", exclude=set(UNLEARNED))
 
     def sha256(self) -> str:
         """Hash of all values that learning depends on."""

@@ -246,6 +246,8 @@ def _lay(
                 values[key] = {}
             _lay(values[key], provenance, value, source, f"{here}.")
         else:
+            if isinstance(values.get(key), dict):
+                _forget(provenance, here)
             values[key] = value
             provenance[here] = source
 
@@ -261,8 +263,13 @@ def _drop_other_split(values: dict[str, Any], provenance: dict[str, str], layer:
         return
     for key in below.keys() - _names(SPLITS[kind]):
         del below[key]
-        for path in [each for each in provenance if f"{each}.".startswith(f"split.{key}.")]:
-            del provenance[path]
+        _forget(provenance, f"split.{key}")
+
+
+def _forget(provenance: dict[str, str], group: str) -> None:
+    """Drop the sources of ``group`` and of all in it."""
+    for path in [each for each in provenance if f"{each}.".startswith(f"{group}.")]:
+        del provenance[path]
 
 
 def _validated(name: str, values: dict[str, Any], provenance: Mapping[str, str]) -> Tier:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from atft.experiment import runs
 from atft.experiment.tiers import resolve
 from atft.launch import fold_texts, local, places
 from atft.launch.places import Place
+from atft.launch.request import TrainRequest
 from atft.storage import Store
 from atft.train.checkpoint import write_atomically
 from atft.train.setup import check_periods
@@ -60,49 +62,34 @@ def list_folds(tier_name: str, flags: Mapping[str, Any], data: Path | None) -> d
     return report | {"text": fold_texts.listing(report, [fold for _, fold in found], days)}
 
 
-def train_folds(
-    tier_name: str,
-    flags: Mapping[str, Any],
-    data: Path | None,
-    *,
-    runs_root: Path,
-    name: str | None,
-    resume: bool,
-    quiet: bool,
-    command: list[str],
-    again: bool = False,
-    workers: str = "1",
-    address: str | None = None,
-) -> dict[str, Any]:
+def train_folds(wanted: TrainRequest) -> dict[str, Any]:
     """Train every fold of a tier in its turn, each a run of its own in one directory, and put them together.
 
     All folds are checked before the first is trained. A fold that is finished is not run again.
 
-    Args: as :func:`atft.launch.local.train_run` takes them; ``name`` is that of the directory.
+    Args:
+        wanted: its name is that of the directory.
 
     Raises:
         UseError: before anything is computed, also where folds that are there were trained otherwise.
         RunError: training had to stop; the finished folds stay.
     """
-    tier = resolve(tier_name, flags=flags).tier
+    tier = resolve(wanted.tier, flags=wanted.flags).tier
     split = _scheme_of(tier)
-    if (resume or again) and name is None:
+    if (wanted.resume or wanted.again) and wanted.name is None:
         raise UseError("--resume and --again need --run NAME. Mend: the name of the directory of folds to go on with.")
-    place = places.run_place(runs_root, name or runs.new_name(tier))
-    root = runs_root / place.path.name
+    place = places.run_place(wanted.runs_root, wanted.name or runs.new_name(tier))
+    root = wanted.runs_root / place.path.name
     own = [places.run_place(root, runs.fold_name(number)) for number in range(split.count)]
     begun = {number: runs.open_run(each.path) for number, each in enumerate(own) if _is_begun(each)}
-    _check_directory(place, begun, go_on=resume or again)
-    data = data or next((run.panel for run in begun.values()), None)
+    _check_directory(place, begun, go_on=wanted.resume or wanted.again)
+    data = wanted.data or next((run.panel for run in begun.values()), None)
     if data is None:
         raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
     panel = places.open_panel(data)
     _check_folds(tier, panel, begun)
     for number in range(split.count):
-        _train_one(
-            number, tier_name, {**flags, "split.fold": number}, data, runs_root=root, name=runs.fold_name(number),
-            resume=False, again=True, quiet=quiet, command=command, workers=workers, address=address,
-        )  # fmt: skip
+        _train_one(replace(wanted, data=data, runs_root=root), number)
     results = [result.read(each.path / "result.json") for each in own]
     return _told(place, gathered(split, results, _group_dates(tier, panel)))
 
@@ -161,9 +148,10 @@ def _check_same(run: runs.Run, tier: Tier, panel: Panel) -> None:
         )
 
 
-def _train_one(fold: int, tier_name: str, flags: Mapping[str, Any], data: Path, **more: Any) -> None:
+def _train_one(wanted: TrainRequest, fold: int) -> None:
+    flags = {**wanted.flags, "split.fold": fold}
     try:
-        local.train_run(tier_name, flags, data, **more)
+        local.train_run(replace(wanted, flags=flags, name=runs.fold_name(fold), resume=False, again=True))
     except Interrupted as stopped:
         told = str(stopped).partition(" Mend:")[0]
         raise Interrupted(f"fold {fold}: {told} Mend: the same command with --resume goes on from there.") from None

@@ -25,6 +25,7 @@ from atft.experiment.runs import Run
 from atft.experiment.tiers import Resolved, resolve
 from atft.launch import places, texts
 from atft.launch.places import Place
+from atft.launch.request import TrainRequest
 from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
 from atft.launch.workers import Workers
 from atft.observe.console import Screen, patience, progress, stages
@@ -95,68 +96,43 @@ def _of_panel(path: Path, started: float) -> dict[str, Any]:
     return report | {"text": texts.of_panel(report)}
 
 
-def train_run(
-    tier: str,
-    flags: Mapping[str, Any],
-    data: Path | None,
-    *,
-    runs_root: Path,
-    name: str | None,
-    resume: bool,
-    quiet: bool,
-    command: list[str],
-    again: bool = False,
-    workers: str = "1",
-    address: str | None = None,
-) -> dict[str, Any]:
+def train_run(wanted: TrainRequest) -> dict[str, Any]:
     """Train a tier through all its phases, evaluate it once, and write result and report.
 
     One worker without an address is this process; all else is trained by Ray Train, and comes to the same.
-
-    Args:
-        tier: name or file of the tier.
-        flags: dotted path to value.
-        data: the panel; that of the run where it is resumed.
-        runs_root: where runs lie.
-        name: of the run.
-        resume: go on with the run of that name, which has a checkpoint.
-        quiet: show no progress.
-        command: what the user typed.
-        again: begin the run, go on with it, or tell what it came to: whatever it needs.
-        workers: a number or a range.
-        address: of a Ray cluster.
 
     Raises:
         UseError: before anything is computed: bad settings, panel, run or resume.
         RunError: training had to stop.
     """
-    wanted = Workers.parse(workers)
-    place = places.run_place(runs_root, _named(name)) if name or resume or again else None
-    if again and place:
+    workers, resume = Workers.parse(wanted.workers), wanted.resume
+    named = wanted.name or resume or wanted.again
+    place = places.run_place(wanted.runs_root, _named(wanted.name)) if named else None
+    if wanted.again and place:
         place.fetch()
         if (place.path / "result.json").exists():
             finished = runs.open_run(place.path)
-            _check_settings(finished, tier, flags)
+            _check_settings(finished, wanted)
             return told(finished, place.registry)
         resume = (place.path / "config.json").exists()
-    run = _to_resume(tier, flags, data, place, again=again) if resume and place else None
-    resolved = Resolved(run.tier, run.provenance) if run else resolve(tier, flags=flags)
-    wanted.check(resolved.tier)
-    panel = run.panel if run else data
+    run = _to_resume(wanted, place) if resume and place else None
+    resolved = Resolved(run.tier, run.provenance) if run else resolve(wanted.tier, flags=wanted.flags)
+    workers.check(resolved.tier)
+    panel = run.panel if run else wanted.data
     if panel is None:
         raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
-    place = place or places.run_place(runs_root, runs.new_name(resolved.tier))
+    place = place or places.run_place(wanted.runs_root, runs.new_name(resolved.tier))
     if run is None:
         runs.check_new(place.path)
         place.check_new()
-    ray_train = None if wanted.alone and address is None else _ray_train()
-    with ray_train.cluster(address, wanted) if ray_train else nullcontext():
-        setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(quiet))
+    ray_train = None if workers.alone and wanted.address is None else _ray_train()
+    with ray_train.cluster(wanted.address, workers) if ray_train else nullcontext():
+        setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(wanted.quiet))
         check_registry(place.registry, setup)
-        run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, command)
-        with progress(quiet) as screen:
+        run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command)
+        with progress(wanted.quiet) as screen:
             if ray_train:
-                ray_train.fit(run, place, wanted, screen)
+                ray_train.fit(run, place, workers, screen)
             else:
                 fit_here(run, place, setup, screen, resume=has_checkpoint(run.path))
     return told(run, place.registry)
@@ -196,16 +172,16 @@ def _named(name: str | None) -> str:
     return name
 
 
-def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, place: Place, *, again: bool) -> Run:
+def _to_resume(wanted: TrainRequest, place: Place) -> Run:
     """The run to go on with: its own settings, but for flags that change nothing that is learned."""
     place.fetch()
     run = runs.open_run(place.path)
     if run.result.exists():
         raise UseError(f"run {run.path}: is finished already. Mend: `atft report {run.path}` shows it.")
-    now = _check_settings(run, tier, flags)
-    if data is not None and places.absolute(data) != run.panel:
-        raise UseError(f"run {run.path}: was started on {run.panel}, not on {data}. Mend: leave --data out.")
-    if not again and not has_checkpoint(run.path):
+    now = _check_settings(run, wanted)
+    if wanted.data is not None and places.absolute(wanted.data) != run.panel:
+        raise UseError(f"run {run.path}: was started on {run.panel}, not on {wanted.data}. Mend: leave --data out.")
+    if not wanted.again and not has_checkpoint(run.path):
         raise UseError(
             f"{run.path}/checkpoints/{LAST}: there is no checkpoint to go on from. "
             "Mend: start a new run under another name."
@@ -213,12 +189,12 @@ def _to_resume(tier: str, flags: Mapping[str, Any], data: Path | None, place: Pl
     return replace(run, tier=now)
 
 
-def _check_settings(run: Run, tier: str, flags: Mapping[str, Any]) -> Tier:
-    """The run's settings with what ``flags`` change about its use of the machine."""
-    now = resolve(tier, flags=flags, base=run.tier).tier
-    if Path(tier).stem != run.tier.name or now.sha256() != run.tier.sha256():
-        was, wanted = fold_told(run.tier.split), fold_told(now.split)
-        fold = f", fold {was['fold']} and not {wanted['fold']}" if was and wanted and was != wanted else ""
+def _check_settings(run: Run, wanted: TrainRequest) -> Tier:
+    """The run's settings with what the request's flags change about its use of the machine."""
+    now = resolve(wanted.tier, flags=wanted.flags, base=run.tier).tier
+    if Path(wanted.tier).stem != run.tier.name or now.sha256() != run.tier.sha256():
+        was, asked = fold_told(run.tier.split), fold_told(now.split)
+        fold = f", fold {was['fold']} and not {asked['fold']}" if was and asked and was != asked else ""
         raise UseError(
             f"run {run.path}: was started as tier {run.tier.name} with other settings than these{fold}, and a resumed "
             "run keeps what it learns by. Mend: resume without changed settings, or start a new run."

@@ -64,8 +64,9 @@ def test_a_tier_states_only_what_it_changes(name: str) -> None:
     def repeated(own: dict[str, object], other: dict[str, object], path: str = "") -> list[str]:
         found = []
         for key, value in own.items():
-            if isinstance(value, dict):
-                found += repeated(value, other[key], f"{path}{key}.")  # type: ignore[arg-type]
+            below = other.get(key)
+            if isinstance(value, dict) and isinstance(below, dict):
+                found += repeated(value, below, f"{path}{key}.")
             elif str(other.get(key)) == str(value):
                 found.append(f"{path}{key}")
         return found
@@ -79,6 +80,12 @@ def test_a_mode_changes_nothing_that_learning_depends_on(name: str) -> None:
     assert safe.runtime != optimized.runtime
     assert safe.learning() == optimized.learning()
     assert safe.sha256() == optimized.sha256()
+
+
+def test_what_a_tier_takes_back_of_its_base_has_no_source_left() -> None:
+    found = tier("production")
+    assert found.tier.expectation is None
+    assert [path for path in found.provenance if path.startswith("expectation")] == ["expectation"]
 
 
 def test_flags_beat_environment_beats_file_and_each_is_recorded() -> None:
