@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from atft.data import features, sources
+from atft.data.markets import calendars_of
 from atft.data.roles import BARS
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -71,12 +72,7 @@ class Grid:
 
     def calendars(self) -> list[Calendar]:
         """One for each market; stocks of unknown market have one of their own."""
-        named = np.array([name or "" for name in self.markets])
-        found = []
-        for name in np.unique(named):
-            stocks = np.flatnonzero(named == name)
-            found.append(Calendar(stocks, np.flatnonzero(np.isfinite(self.columns["close"][stocks]).any(axis=0))))
-        return found
+        return [Calendar(*each) for each in calendars_of(self.markets, np.isfinite(self.columns["close"]).T)]
 
 
 @dataclass(frozen=True)
