@@ -150,7 +150,9 @@ def _make(order: _Order, out: Path, overwrite: bool, append_to: appending.Append
         own = Own.laid_out(room.folder / "own", checked, grid, begin, hashes)
         del checked  # its rows are in the grid now, and take a gigabyte where that takes a fifth of it
         tables = {**_tables(grid), ROWS: hashes.table()}
-        content = Content.of(grid.days, grid.codes, grid.industries, grid.markets, [*names, *own.names], tables)
+        content = Content.of(
+            grid.days, grid.codes, grid.industries, grid.markets, [*names, *own.names], tables, grid.delisted
+        )
         if append_to:
             append_to.check_unrevised(content)
         room.resume(_fingerprint(told, sha256_of_rows(grid, tables[ROWS])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class Grid:
         markets: ``[stocks]`` names, None unknown or where the source has none.
         columns: ``[stocks, days]`` float64 per bar column of the source, and its own label; NaN where missing.
         tradable: ``[stocks, days]`` bool, False where unknown; None where the source does not tell.
+        delisted: ``[stocks]`` last day of the listing, None open; None where the source does not tell.
         cells: ``[rows of the source]``, place ``day * stocks + stock`` of each row.
     """
 
@@ -38,6 +40,7 @@ class Grid:
     markets: list[str | None]
     columns: dict[str, NDArray[np.float64]]
     tradable: NDArray[np.bool_] | None
+    delisted: list[dt.date | None] | None
     cells: NDArray[np.int64]
 
     @classmethod
@@ -62,6 +65,7 @@ class Grid:
             markets=_first_of(bars, "market", codes),
             columns=columns,
             tradable=tradable,
+            delisted=None if checked.delisted is None else [checked.delisted[code] for code in codes],
             cells=day * len(codes) + stock,
         )
 

@@ -92,6 +92,7 @@ def executed(
     open_: Floats | None = None,
     tradable: Bools | None = None,
     markets: Sequence[str | None] = (),
+    listed_until: Days | None = None,
 ) -> Execution:
     """Prices and returns of decisions.
 
@@ -107,6 +108,8 @@ def executed(
         open_: ``[all days, stocks]``, NaN where missing; needed for execution at opens.
         tradable: ``[all days, stocks]``, False where a stock may not be traded though it has a price.
         markets: ``[stocks]`` names; none where there is one market.
+        listed_until: ``[stocks]`` number of the last day of each listing, where listings are known: a stock whose
+            listing ends inside the table leaves, though its market does not trade again in it.
 
     Raises:
         UseError: execution at opens without opens, or no decision whose exit lies inside the calendar.
@@ -124,7 +127,7 @@ def executed(
         )
     entries, exits = entries[kept], entries[kept] + rules.horizon
     known = _last_known(price, close, rules.at)
-    last_day = _last_day(np.isfinite(price) | np.isfinite(close), markets)
+    last_day = _last_day(np.isfinite(price) | np.isfinite(close), markets, listed_until)
     gone_before, gone = entries[:, None] > last_day, exits[:, None] > last_day
     returns = known[exits] / known[entries] - 1
     delisted = gone & ~gone_before
@@ -166,11 +169,17 @@ def _last_known(price: Floats, close: Floats, at: At) -> Floats:
     return known
 
 
-def _last_day(there: Bools, markets: Sequence[str | None]) -> Days:
-    """``[stocks]`` number of the last day with any price, or of the table where its market ends with it; -1 without."""
+def _last_day(there: Bools, markets: Sequence[str | None], listed_until: Days | None) -> Days:
+    """``[stocks]`` number of the last day with any price, -1 without one.
+
+    That of the table's last day where a stock's market ends with it, and its listing does not.
+    """
     end = len(there) - 1
     last: Days = np.where(there.any(0), end - there[::-1].argmax(0), -1).astype(np.int64)
     if several(markets):
         for stocks, own in calendars_of(markets, there):
-            last[stocks[np.isin(last[stocks], own[-1:])]] = end
+            stays = np.isin(last[stocks], own[-1:])
+            if listed_until is not None:
+                stays &= listed_until[stocks] >= end
+            last[stocks[stays]] = end
     return last

@@ -117,9 +117,11 @@ def decided(panel: Panel, label: Label, scored: Scored, at: At, setting: Setting
     check_execution(str(panel.path), panel.manifest.sessions, label.execution_lag, next_open=at == "open")
     rules = Rules(at, label.execution_lag, label.horizon, setting.delisting_return)
     close = np.asarray(panel.close)
+    listed = None if panel.delisted is None else np.searchsorted(panel.days, panel.delisted, side="right") - 1
     execution = executed(
-        scored.days, close, rules=rules, open_=panel.open_price, tradable=panel.tradable, markets=panel.markets
-    )
+        scored.days, close, rules=rules, open_=panel.open_price, tradable=panel.tradable, markets=panel.markets,
+        listed_until=listed,
+    )  # fmt: skip
     scores = scored.scores[np.isin(scored.days, execution.days)]
     known = np.isfinite(scores)
     if setting.neutral.by and not setting.neutral.positions:

@@ -353,3 +353,17 @@ def test_factors_that_a_vendor_scales_anew_are_no_revision(frame, tmp_path, scal
     )  # fmt: skip
     with pytest.raises(UseError, match="the row of 2020-03-31 for 'S07' was revised"):
         append(panel, tables.written(changed, tmp_path))
+
+
+def test_a_listing_that_ends_on_a_new_day_is_no_revision(frame, tmp_path):
+    roles = OWN.model_copy(update={"delisted": "gone"})
+    ended = pl.when((pl.col("code") == "S07") & (pl.col("date") >= day(120))).then(pl.lit(day(130))).alias("gone")
+    listed = frame.with_columns(ended)
+    (tmp_path / "once").mkdir()
+    once = made(listed, tmp_path / "once", roles)
+    panel = made(first_days(listed, 121), tmp_path, roles)
+    append(panel, tables.written(listed, tmp_path))
+    assert bytes_in(panel) == bytes_in(once)
+    opened = Panel.open(panel)
+    assert opened.delisted[opened.codes.index("S07")] == np.datetime64(day(130))
+    assert np.isnat(opened.delisted).sum() == len(opened.codes) - 1

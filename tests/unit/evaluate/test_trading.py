@@ -171,3 +171,13 @@ def test_one_named_market_is_executed_as_an_unnamed_one(at):
     assert plain.delisted.any()
     for field in ("returns", "stale", "delisted", "tradable"):
         assert getattr(plain, field).tobytes() == getattr(named, field).tobytes()
+
+
+def test_a_stock_leaves_with_its_listing_though_its_market_does_not_trade_again():
+    nan = np.nan
+    close = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, nan, nan], [1.0, nan, nan]])
+    rules, markets = Rules(delisting_return=-0.5), ["A", "B", "B"]
+    found = executed(np.arange(3), close, rules=rules, markets=markets, listed_until=np.array([3, 1, 3]))
+    assert found.delisted.tolist() == [[False] * 3, [False, True, False], [False] * 3]
+    assert found.stale.tolist() == [[False] * 3, [False, False, True], [False, False, True]]
+    np.testing.assert_array_equal(found.returns[1], [0, -0.5, 0])

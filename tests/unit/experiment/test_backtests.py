@@ -34,6 +34,7 @@ def opened(folder: Path, *currencies: str | None) -> Panel:
     table = table.with_columns(pl.concat_str(pl.lit("M"), number).alias("market"))
     if len(names) > 1:
         table = table.filter((pl.col("market") != names[-1]) | (pl.col("date") < pl.col("date").max()))
+    folder.mkdir(exist_ok=True)
     build(tables.written(table, folder), folder / "panel", Roles(market="market", markets=hours), computed=["return_1"])
     return Panel.open(folder / "panel")
 
@@ -87,3 +88,25 @@ def test_nobody_has_left_whose_market_is_closed_on_the_last_day(tmp_path: Path) 
     assert found.execution.exits[-1] == len(panel.days) - 1
     assert not found.execution.delisted.any()
     assert found.execution.stale[-1].tolist() == [False, True] * 5
+
+
+def test_whose_listing_ends_with_the_last_day_of_a_closed_market_has_left(tmp_path: Path) -> None:
+    table = tables.bars(stocks=10, days=73, gaps=0.0)
+    last = table["date"].max()
+    south = pl.col("code").str.slice(1).cast(pl.Int64) % 2 == 1
+    ended = pl.when(pl.col("code") == "S03").then(pl.lit(last) - pl.duration(days=1)).alias("gone").cast(pl.Date)
+    table = table.with_columns(pl.when(south).then(pl.lit("B")).otherwise(pl.lit("A")).alias("market"), ended)
+    table = table.filter(~south | (pl.col("date") < last))
+    hours = {name: {"timezone": "UTC", "close": "16:00"} for name in "AB"}
+    roles = Roles.model_validate({"market": "market", "markets": hours, "delisted": "gone"})
+    build(tables.written(table, tmp_path), tmp_path / "panel", roles, computed=["return_1"])
+    panel = Panel.open(tmp_path / "panel")
+    assert panel.delisted is not None
+    known = ~np.isnat(panel.delisted)
+    assert dict(zip(np.array(panel.codes)[known].tolist(), panel.delisted[known].tolist())) == {
+        "S03": panel.days[-2].item()
+    }
+    found = decided(panel, LABEL, scored(panel, np.arange(60, 72)), "close", setting()).execution
+    assert np.argwhere(found.delisted).tolist() == [[len(found.days) - 1, 3]]
+    plain = opened(tmp_path / "plain", None)
+    assert plain.delisted is None
