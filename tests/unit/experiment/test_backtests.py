@@ -8,6 +8,7 @@ import pytest
 
 from atft.config import Label
 from atft.data.build import build
+from atft.data.markets import mixed_money
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.errors import UseError
@@ -15,6 +16,7 @@ from atft.evaluate.costs import Costs, liquidity
 from atft.evaluate.strategies import Strategy
 from atft.experiment.backtests import Neutral, Setting, backtests, decided
 from atft.experiment.score_table import Scored
+from atft.launch import texts_backtest
 from tests.unit.data import tables
 
 LABEL = Label(horizon=1, execution_lag=1, cost_bps=0, quantile_horizons=())
@@ -66,6 +68,9 @@ def test_money_of_markets_that_do_not_count_in_one_currency_is_refused(tmp_path:
     (found,) = backtests(panel, LABEL, scored(panel), setting(by=("industry",)))
     assert found.capacity is None
     assert np.isfinite(found.net).all()
+    reason = mixed_money(panel.manifest.sessions)
+    text = texts_backtest.of([found], setting(), detailed=True, mixed_money=reason)
+    assert f"  capacity             not told: {reason}\n" in text
 
 
 @pytest.mark.parametrize("currencies", [("USD", "USD"), ("USD",), (None,)])
