@@ -253,7 +253,7 @@ def simple_baselines(ground: Ground, test: Outcomes) -> dict[str, result.Baselin
     """The baselines that need no model: reversal, ridge with the published penalty, equal weight."""
     panel, tier = ground.panel, ground.tier
     train = ground.outcomes(ground.periods.train)
-    reversal = summarised(baselines.reversal(panel.close, test.days), test, tier)
+    reversal = summarised(baselines.reversal(panel.close, test.days, panel.markets), test, tier)
     ridge_scores, fit = baselines.ridge(panel, train.labels(), test.days)
     return {
         "reversal": result_parts.baseline_part(reversal, test.dates),

@@ -77,11 +77,13 @@ def build_panel(
     return _of_panel(out, started)
 
 
-def append_panel(panel: Path, source: Path, *, strict: bool, most_bad: float, quiet: bool) -> dict[str, Any]:
+def append_panel(
+    panel: Path, source: Path, *, roles: Path | None, strict: bool, most_bad: float, quiet: bool
+) -> dict[str, Any]:
     """Bring a panel up to the last day of a table and say what was repaired and dropped."""
     started = time.monotonic()
     days = len(Panel.open(panel).days)
-    append(panel, places.open_source(source), strict=strict, most_bad=most_bad, progress=patience(quiet))
+    append(panel, places.open_source(source), roles=roles, strict=strict, most_bad=most_bad, progress=patience(quiet))
     report = _of_panel(panel, started)
     return report | {"new_days": report["days"] - days}
 
