@@ -152,9 +152,10 @@ def grow_sample(
         ``[size]`` int64, in the order in which they were drawn.
     """
     among = np.append(eligible, False)
-    links = np.where(among.take(index, mode="wrap") & eligible[:, None], index, -1)
+    links = (index + 1) * (among.take(index, mode="wrap") & eligible[:, None]) - 1  # several times as fast as a where
     linked_from = np.bincount(links.ravel() + 1, minlength=len(eligible) + 1)[1:]
-    degree = np.count_nonzero(links >= 0, axis=1) + linked_from
+    # A product, exact for counts, because numpy is slow to sum along short rows.
+    degree = ((links >= 0).astype(np.float32) @ np.ones(links.shape[1], np.float32)).astype(np.int64) + linked_from
     lonely = np.flatnonzero(eligible & (degree == 0))
     linked = np.flatnonzero(eligible & (degree > 0))
     plain = int(rng.hypergeometric(len(lonely), len(linked), size))
