@@ -262,9 +262,9 @@ def test_no_day_of_the_test_period_is_looked_at_before_the_one_evaluation(
     looked, evaluations = [], []
     blocks = Gatherer.blocks
 
-    def spy(self: Gatherer, first_days: Any, stocks: Any, numbers: Any, days: int) -> Any:
+    def spy(self: Gatherer, first_days: Any, stocks: Any, numbers: Any, days: int, *memory: Any) -> Any:
         looked.append(int(np.max(first_days)) + days - 1)
-        return blocks(self, first_days, stocks, numbers, days)
+        return blocks(self, first_days, stocks, numbers, days, *memory)
 
     def note(event: events.Event) -> bool:
         if event["kind"] == "evaluation_started":
