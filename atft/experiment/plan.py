@@ -249,16 +249,15 @@ def as_text(rows: Sequence[Row], level: Level) -> Iterator[str]:
 def legend(rows: Sequence[Row]) -> list[str]:
     """What the columns of :func:`as_text` mean, those that are filled."""
     lines = [
-        "error: standard error on these days. shows: the least true difference that these days and one seed show with "
-        "that power.",
-        "power: chance that they show the stated one. days needed: test days in all that show it, with one seed each "
-        f"({TRADING_DAYS} are a year).",
+        "error: standard error on these days. shows: the least true difference seen with that power, one seed each.",
+        "power: chance to see the stated one. days needed: test days in all that it takes, one seed each "
+        f"({TRADING_DAYS} a year).",
     ]
     if any(row.seeds_needed is not None for row in rows):
-        lines.append(
-            f"days, {SOME_SEEDS} seeds: the same with {SOME_SEEDS} seeds of each. seeds needed: of each, on the days "
-            "that there are. never: no number of them suffices."
-        )
+        lines += [
+            f"days, {SOME_SEEDS} seeds: the same with {SOME_SEEDS} seeds each. seeds needed: of each, on these days.",
+            "never: no number suffices, since the other side alone hides the difference.",
+        ]
     if any(row.name.endswith("another such run") for row in rows):
         lines.append("another such run: one of the same noise, whose daily figures correlate with these as stated.")
     return lines

@@ -223,7 +223,8 @@ def _of_family(trials: int, tested: int, family: Family | None) -> list[str]:
     gone = trials - tested
     lines = [
         "p: chance of a Sharpe ratio as high as this where the true one is 0. alone: as if the run were the only one.",
-        "Holm, stepdown: the same, of any false finding among all. FDR: the share of findings that are false.",
+        "Holm, stepdown: chance that any of them gets as high where no true one is above 0.",
+        "FDR: share of mere chance to expect among the findings, where this one and all below it in p are called some.",
     ]
     if gone:
         lines.append(
@@ -232,9 +233,9 @@ def _of_family(trials: int, tested: int, family: Family | None) -> list[str]:
         )
     return [
         *lines,
-        f"the whole search: with no true Sharpe above 0, the best of {tested} looks as good as this with probability "
-        f"{family.reality_check:.4f} (White's reality check), {family.superior:.4f} (Hansen's SPA)",
-        f"(stationary bootstrap, blocks of {family.block_days:.1f} days)",
+        f"the whole search: where no true Sharpe ratio is above 0, the best of {tested} looks as good as this one with",
+        f"probability {family.reality_check:.4f} (White's reality check), {family.superior:.4f} (Hansen's SPA); "
+        f"blocks of {family.block_days:.1f} days",
     ]
 
 
