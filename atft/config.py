@@ -19,6 +19,7 @@ from atft.schemes import Scheme as Scheme
 from atft.schemes import Span as Span
 from atft.schemes import Split as Split
 from atft.schemes import WalkForward as WalkForward
+from atft.schemes import is_fold as is_fold
 from atft.settings import NotNegative, Positive, PositiveFloat
 from atft.settings import Settings as Settings
 

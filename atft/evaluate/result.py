@@ -158,11 +158,11 @@ class Statistics(Model):
     """Per day, before costs, as a fraction."""
     mean_return_net: Maybe
     decisions: Count
-    """Valid stock-days on the days that count."""
+    """Stock-days that are scored and labelled, on the days that count."""
     days_left_out: Count
-    """Days of fewer than two valid stocks."""
+    """Days of fewer than two scored stocks."""
     days_in_cash: Count
-    """Days that count but whose scores were all equal."""
+    """Days that count but hold nothing: all scores were equal, or nothing could be bought."""
     horizon: Count
     """Trading days that a label spans."""
     cost_bps: Number
@@ -172,6 +172,11 @@ class Statistics(Model):
     ic_by_month: tuple[Month, ...]
     series: Series | None
     """Null for shuffled scores, which stand for many series."""
+    valued_at_last_price: Count | None = None
+    """Scored stock-days without a price at their exit, which the portfolio values at the last known one; null in
+    results of before, whose portfolio left them out."""
+    not_bought: Count | None = None
+    """Scored stock-days without a price at their execution: not filled, in cash; null likewise."""
 
 
 class Baseline(Statistics):
@@ -236,7 +241,8 @@ class Test(Statistics):
     """First label date."""
     last_date: dt.date
     missing_labels: Count
-    """Stock-days that were scored but have no label; they are left out."""
+    """Stock-days that were scored but have no label: left out of coefficients and deciles, and of the portfolio only
+    where the label is the table's own, which has no price."""
     sampled_ic: Maybe
     """Mean information coefficient on stock samples as in training, beside ``ic`` on whole cross-sections."""
     strategies: tuple[Strategy, ...] = ()

@@ -19,7 +19,7 @@ from atft.config import Tier
 from atft.data.manifest import Inputs, Manifest
 from atft.errors import UseError
 from atft.experiment.tiers import Resolved
-from atft.schemes import fold_told
+from atft.schemes import fold_name, fold_told, is_fold
 from atft.train.checkpoint import write_atomically
 
 PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy")
@@ -65,18 +65,8 @@ def new_name(tier: Tier) -> str:
     return f"{tier.name}-s{tier.seed}{fold}-{dt.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def fold_name(fold: int) -> str:
-    """Name of the run of a fold among those of all folds."""
-    return f"fold-{fold:02}"
-
-
-def is_fold(name: str) -> bool:
-    """Whether :func:`fold_name` gave this name."""
-    return re.fullmatch(r"fold-\d{2,}", name) is not None
-
-
 def check_free_name(name: str | None) -> None:
-    """Refuse the name of a fold for a run by itself: looks of folds are counted one directory higher.
+    """Refuse the name of a fold for a run by itself: folds are counted, and find what lies beside, a directory higher.
 
     Raises:
         UseError: as said.

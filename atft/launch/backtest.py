@@ -147,8 +147,8 @@ def record_look(registry: Registry, run: Run, panel: Panel, setting: Setting, fo
     for each in tried:
         registry.record(
             evaluation_of(
-                run.path.name, run.tier, panel.sha256, dates, kind="baseline" if run.baseline else "backtest",
-                variant=_short(variant(each, setting)),
+                registry.name_of(run.path.name), run.tier, panel.sha256, dates,
+                kind="baseline" if run.baseline else "backtest", variant=_short(variant(each, setting)),
                 days=len(each.dates), sharpe_daily=each.sharpe.estimate / np.sqrt(TRADING_DAYS), ic=each.ic.estimate,
             )
         )  # fmt: skip

@@ -16,6 +16,7 @@ from atft.errors import UseError
 from atft.experiment import registry, runs
 from atft.experiment.registry import Registry
 from atft.experiment.runs import Run
+from atft.schemes import is_fold
 from atft.storage import Mirror, Store, cache_root, fetch_directory, is_remote, local_path
 from atft.storage.backend import s3_options
 
@@ -75,13 +76,24 @@ class Place:
         store.check_writable()
 
     @property
+    def root(self) -> Path:
+        """Directory or URI of all runs; the runs of folds lie in a directory of their own in it."""
+        place = Path(os.path.abspath(self.path)) if self.uri is None else Path(self.uri)
+        return place.parent.parent if is_fold(place.name) else place.parent
+
+    @property
+    def folder(self) -> str:
+        """Directory of the run relative to that of all runs: the name of the folds it belongs to, or empty."""
+        place = Path(os.path.abspath(self.path)) if self.uri is None else Path(self.uri)
+        return place.parent.name if is_fold(place.name) else ""
+
+    @property
     def registry(self) -> Registry:
         """The evaluations of all runs beside this one, written directly and not through the working copy.
 
-        The runs of folds lie in a directory of their own and are counted with the runs beside that.
+        The runs of folds are counted with the runs beside the directory that they lie in.
         """
-        place = self.path if self.uri is None else Path(self.uri)
-        return registry_of(place.parent.parent if runs.is_fold(place.name) else place.parent)
+        return registry_of(self.root, self.folder)
 
     @contextmanager
     def kept(self) -> Iterator[Callable[[str], object]]:
@@ -101,14 +113,14 @@ class Place:
             mirror.close()
 
 
-def registry_of(root: Path) -> Registry:
-    """The registry of evaluations of the runs under ``root``, a directory or a URI.
+def registry_of(root: Path, folder: str = "") -> Registry:
+    """The registry of evaluations of the runs under ``root``, a directory or a URI, for those in ``folder`` in it.
 
     Raises:
         UseError: no such kind of storage.
     """
     place = f"{as_uri(root)}/{registry.NAME}" if is_remote(root) else local_path(root) / registry.NAME
-    return Registry(Store(place, tries=REGISTRY_TRIES))
+    return Registry(Store(place, tries=REGISTRY_TRIES), folder)
 
 
 def run_place(root: Path, name: str) -> Place:

@@ -88,11 +88,11 @@ def check_registry(registry: Registry, setup: Setup) -> None:
     """What the evaluation at a run's end will need can be read now, before anything is computed.
 
     Raises:
-        UseError: an entry of the registry for this test period cannot be read.
+        UseError: an entry of the registry for this test period, or one that overlaps it, cannot be read.
     """
     label, days = setup.tier.label, setup.panel.days
     ends = days[label_dates(days, label.horizon, label.execution_lag)[setup.periods.test]]
-    registry.trials(setup.panel.sha256, dates_sha256(ends))
+    registry.trials(setup.panel.sha256, dates_sha256(ends), (ends[0].item(), ends[-1].item()))
 
 
 def told(run: Run, registry: Registry) -> dict[str, Any]:
@@ -117,7 +117,8 @@ def deflated_now(found: result.Result, registry: Registry) -> result.Result:
     if sure is None or test.sharpe_daily is None or test.sharpe_standard_error is None:
         return found
     search = registry.trials(found.data_sha256, sure.test_sha256).search
-    if search.trials <= sure.deflated.trials:
+    held, known = sure.deflated, (search.trials, search.elsewhere)
+    if search.trials < held.trials or known == (held.trials, held.elsewhere):
         return found  # of a run that was copied away from its registry, what it knew itself is the best there is
     now = deflated(test.sharpe_daily, test.sharpe_standard_error, search)
     renewed = test.model_copy(update={"inference": sure.model_copy(update={"deflated": now})})

@@ -13,16 +13,16 @@ from typing import Any
 from atft.errors import UseError
 from atft.report import certainty, charts, material, tables
 from atft.report.material import Material
-from atft.report.verdict import standing, verdict
+from atft.report.verdict import standing, standing_net, verdict
 
 FILE_NAME = "report.html"
 TEMPLATE = "template.html.j2"
 
 STANDINGS = {
-    "positive": "Distinguishable from 0",
-    "negative": "Below 0",
-    "noise": "Not distinguishable from 0",
-    "unknown": "No verdict",
+    "positive": "above 0",
+    "negative": "below 0",
+    "noise": "not distinguishable from 0",
+    "unknown": "no verdict",
 }
 
 
@@ -78,6 +78,21 @@ def minus(text: str) -> str:
     return re.sub(r"(?<![\w-])-(?=[\d.])", "−", str(text))
 
 
+def badges(test: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the Sharpe ratio is shown to be before and after costs: colour and words of each.
+
+    None is painted as good unless both are, since what costs take was never earned.
+    """
+    gross, net = standing(test), standing_net(test)
+    if gross == net == "unknown":
+        return [("unknown", "No verdict")]
+    good = gross == net == "positive"
+    return [
+        (each if good or each != "positive" else "noise", f"{words}: {STANDINGS[each]}")
+        for each, words in ((gross, "Before costs"), (net, "After costs"))
+    ]
+
+
 def _page(run: Material) -> dict[str, Any]:
     """What the template is filled with."""
     test: Mapping[str, Any] = run.result.get("test") or {}
@@ -87,8 +102,7 @@ def _page(run: Material) -> dict[str, Any]:
         "tier": tier,
         "run": run.result.get("run") or run.last("run_started").get("run") or run.path.resolve().name,
         "description": run.tier.get("description") or "",
-        "standing": standing(test) if run.result else "unknown",
-        "standing_words": STANDINGS[standing(test)] if run.result else "Not finished",
+        "badges": badges(test) if run.result else [("unknown", "Not finished")],
         "headline": said[0],
         "sentences": said[1:],
         "gaps": run.gaps if run.result else (),
