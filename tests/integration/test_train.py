@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from atft.config import UNLEARNED, Tier
+from atft.config import MODES, UNLEARNED, Tier
 from atft.data.gather import Gatherer
 from atft.data.panel import Panel
 from atft.evaluate import result
