@@ -232,7 +232,11 @@ class _Maker:
         baseline = self.known.baseline
         others = {name: tier for name, tier in self.known.others.items() if name != self.tier.name}
         told = []
-        steps = rules.chain(baseline.name, baseline.tier, self.tier, self.found) if baseline.typed else []
+        steps = (
+            rules.chain(baseline.name, baseline.tier, self.tier, self.found)
+            if baseline.typed and baseline.stated
+            else []
+        )
         if steps:
             told.append(f"one variable a step, {', then '.join(steps)}")
         told += rules.alone(self.tier, others)

@@ -12,8 +12,8 @@ from atft.data.resident import MOST_RESIDENT
 from atft.model.sized import sized
 from atft.train.shape import network_shape
 
-PROGRAM_BYTES = 0.45e9
-"""Resident size of a process that has loaded the program and computed nothing."""
+PROGRAM_BYTES = 0.6e9
+"""Resident size of a process with the program loaded (0.5 GB), and what evaluation and the allocator add."""
 STATE_BYTES = 16
 """For each parameter: itself, its gradient and the two moments of Adam, in float32."""
 ROW_FLOATS = 29
@@ -135,7 +135,7 @@ class Earlier:
 
     Attributes:
         name: of the run.
-        rate: floating-point operations of :func:`work` a second and worker, evaluation included.
+        rate: floating-point operations of :func:`work` a second and worker, validation included.
         device: that it trained on.
     """
 

@@ -20,6 +20,10 @@ REASONS = (BELOW_MINIMUM, UNDECLARED, SHRINKS)
 """Why a tier may be refused, by the names that ``--accept`` takes."""
 
 
+MOST_STEPS = 3
+"""Variables up to which a way from the baseline to a tier is spelt out."""
+
+
 @dataclass(frozen=True)
 class BatchRule:
     """One line of the table of batch sizes.
@@ -78,6 +82,8 @@ def alone(tier: Tier, others: Mapping[str, Tier]) -> list[str]:
 def chain(baseline: str, start: Tier, end: Tier, found: Differences) -> list[str]:
     """From the baseline to the tier by one variable a step, as they are typed; empty where that cannot be typed."""
     steps, flags = [baseline], dict[str, Any]()
+    if found.variables > MOST_STEPS:
+        return []
     for variable in found.named[:-1]:
         own = [each for each in found.learning if each.variable == variable]
         if any(not _settable(each) for each in own):

@@ -32,6 +32,8 @@ from atft.train.memory import free_bytes
 
 LOOKED_AT = 20
 """Newest runs beside a new one that are looked at for how fast this machine is."""
+LEAST_SECONDS = 60.0
+"""Runs that trained for less say more of a start than of a rate."""
 FIRST_EVENTS = 65_536
 """Bytes of a run's events that its start is looked for in."""
 
@@ -158,10 +160,12 @@ def _rate(result: Path) -> Earlier | None:
         tier, features = Tier.model_validate(config["tier"]), len(config["inputs"]["features"])
         if config["machine"] != {"system": platform.platform(), "processor": platform.machine()}:
             return None
-        seconds = told["runtime_seconds"] * told["world_size"]
-        rate = estimates.work(tier, features) * told["samples"] / seconds
+        seconds = sum(epoch["seconds"] for phase in told["phases"] for epoch in phase["epochs"])
+        if seconds < LEAST_SECONDS:
+            return None
+        rate = estimates.work(tier, features) * told["samples"] / (seconds * told["world_size"])
         return Earlier(run.name, rate, _device(run))
-    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError, ValidationError):
+    except (OSError, ValueError, KeyError, TypeError, ValidationError):
         return None  # one run less to go by; what is wrong with it is no matter of this one
 
 

@@ -82,6 +82,14 @@ def test_a_mode_changes_nothing_that_learning_depends_on(name: str) -> None:
     assert safe.sha256() == optimized.sha256()
 
 
+@pytest.mark.parametrize("name", names())
+def test_a_mode_sets_runtime_and_nothing_else_in_every_fold(name: str) -> None:
+    for fold in range(4):
+        flags = WALK | {"split.fold": fold}
+        safe, optimized = (tier(name, flags=flags | {"mode": mode}).tier.model_dump() for mode in MODES)
+        assert {key for key in safe if safe[key] != optimized[key]} == {"mode", "runtime"}
+
+
 def test_what_a_tier_takes_back_of_its_base_has_no_source_left() -> None:
     found = tier("production")
     assert found.tier.expectation is None
