@@ -195,6 +195,8 @@ def facts(run: Material) -> list[tuple[str, str]]:
         ("Seed", str(result.get("seed", started.get("seed", DASH)))),
     ]
     resumed = sum(event["kind"] == "resumed" for event in run.events)
+    if run.accepted:
+        rows.append(("Checks", f"accepted: {', '.join(run.accepted)}"))
     return rows + ([("Resumed", f"{resumed} ×")] if resumed else [])
 
 
