@@ -45,10 +45,15 @@ def _called(found: Estimate, comparisons: int) -> str:
     many = f", corrected for {comparisons} comparisons" if comparisons > 1 else ""
     known = standing(found)
     if known != "noise":
-        return f"{known} (p = {p:.3f}{many})"
+        which = "" if found.knows_training else "the trained models differ, this one is "
+        return f"{which}{known} ({_probability(p)}{many})"
     if found.p_value is not None and found.p_value <= LEVEL:
-        return f"not distinguishable (p = {found.p_value:.3f} by itself, {p:.3f}{many})"
+        return f"not distinguishable ({_probability(found.p_value)} by itself, {_probability(p)}{many})"
     return "not distinguishable"
+
+
+def _probability(p: float | None) -> str:
+    return "p unknown" if p is None else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _seeds(found: Estimate) -> str:

@@ -55,10 +55,7 @@ def page(report: Mapping[str, Any], curves: Curves) -> dict[str, Any]:
     return {
         "names": names,
         "baseline": report["baseline"],
-        "badges": [
-            (STANDINGS[each["standing"]], f"{each['first']}: {WORDS[each['standing']]}")
-            for each in report["comparisons"]
-        ],
+        "badges": [_badge(each) for each in report["comparisons"]],
         "headline": _unbroken(report["verdict"][0]),
         "sentences": [_unbroken(each) for each in report["verdict"][1:]],
         "results": compare_tables.results(report),
@@ -75,6 +72,15 @@ def page(report: Mapping[str, Any], curves: Curves) -> dict[str, Any]:
         ],
         **compare_figures.all_of(curves),
     }
+
+
+def _badge(comparison: Mapping[str, Any]) -> tuple[str, str]:
+    """Colour and words; no colour for what a single training has shown."""
+    known, words = comparison["standing"], WORDS[comparison["standing"]]
+    test = comparison["tests"].get("sharpe_annual")
+    if known in ("better", "worse") and not (test and test["knows_training"]):
+        return "noise", f"{comparison['first']}: {words} in one training"
+    return STANDINGS[known], f"{comparison['first']}: {words}"
 
 
 def _unbroken(text: str) -> str:

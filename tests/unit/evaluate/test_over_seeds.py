@@ -134,3 +134,26 @@ def test_a_pooled_ratio_by_day_is_the_run_s_and_its_error_that_of_drawing_days()
         drawn.append(portfolio.pooled_sharpe(scores[rows], returns[rows], valid[rows]))
     assert influence.std() / math.sqrt(150) == pytest.approx(np.std(drawn), rel=0.12)
     assert influence.std() / math.sqrt(150) > 1.5 / math.sqrt(valid.sum())  # independent stock-days would claim less
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3, 5, 10])
+@pytest.mark.parametrize(("alike", "training"), [(0.8, 0.0), (0.5, 0.06), (0.8, 0.15), (0.2, 0.3)])
+def test_how_often_each_interval_holds(count: int, alike: float, training: float) -> None:
+    """The table of the guide; run with ``-s`` to see it."""
+    random, repeats = np.random.default_rng(9), 600
+    held = dict.fromkeys(("paired", "welch", "days alone", "as independent"), 0)
+    for _ in range(repeats):
+        one, two = (of_daily(seeds(random, count, alike=alike, training=training, days=237)) for _ in range(2))
+        paired, welch = over_seeds(one.less(two)), between(one, two)
+        independent = math.sqrt(2 / (237 * count))  # seeds × days taken as so many days
+        held["paired"] += abs(paired.interval.estimate) <= paired.half_width
+        held["welch"] += abs(welch.interval.estimate) <= welch.half_width
+        held["days alone"] += abs(welch.interval.estimate) <= 1.96 * welch.days_error
+        held["as independent"] += abs(welch.interval.estimate) <= 1.96 * independent
+    print(
+        f"{count} seeds, alike {alike}, training {training}:",
+        {k: f"{100 * v / repeats:.1f} %" for k, v in held.items()},
+    )
+    assert held["welch"] / repeats > 0.88
+    assert held["paired"] / repeats > (0.88 if count > 2 else 0.8)

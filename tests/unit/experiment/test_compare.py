@@ -76,6 +76,8 @@ def test_one_seed_each_has_the_paired_bootstrap_and_says_that_chance_in_training
     said = compare_words.verdict(found)
     assert "Chance in training is not in this interval" in said
     assert "not distinguishable" in said
+    clear = compared(*_two([evaluated("a", changed(), mine + 0.005)], [evaluated("b", changed(batch__days=32), its)]))
+    assert "the trained models differ, this one is better (p < 0.001)" in compare_words.verdict(clear)
 
 
 def _two(one: list[Ran], two: list[Ran]) -> tuple[Configuration, Configuration]:
@@ -85,7 +87,7 @@ def _two(one: list[Ran], two: list[Ran]) -> tuple[Configuration, Configuration]:
 def test_a_clear_difference_over_seeds_is_called_better_and_noise_is_not() -> None:
     base = several("a", range(1, 6), 0.0, 1)
     better = compared(*_two(several("b", range(1, 6), 0.004, 2, batch__days=32), base))
-    assert compare_words.verdict(better).startswith("mine against its: better (p = 0.00")
+    assert compare_words.verdict(better).startswith("mine against its: better (p < 0.001)")
     same = compared(*_two(several("c", range(1, 6), 0.0, 3, batch__days=32), base))
     assert compare_words.verdict(same).startswith("mine against its: not distinguishable: difference ")
     assert compare_words.verdict(same).endswith("over 5 seeds and 240 days (95 %, chance in days and in training).")
@@ -190,7 +192,7 @@ def test_what_is_a_difference_by_itself_only_is_not_called_one() -> None:
     found = compared(*_two(several("b", range(1, 6), 0.0, 2, batch__days=32), several("a", range(1, 6), 0.0, 1)))
     alone = Estimate(1.0, 0.1, 1.9, 0.4, 0.03, DAYS, (5, 5), True, True, "made up", p_value_holm=0.09)
     said = compare_words.verdict(replace(found, tests={"sharpe_annual": alone}), 3)
-    assert "not distinguishable (p = 0.030 by itself, 0.090, corrected for 3 comparisons)" in said
+    assert "not distinguishable (p = 0.030 by itself, p = 0.090, corrected for 3 comparisons)" in said
 
 
 STATED = Expectation(metric="pooled_sharpe", low=0.82, high=0.85, target=0.849, source="before")

@@ -176,3 +176,11 @@ def test_a_file_that_cannot_be_written_is_an_error_of_use(
 ) -> None:
     with pytest.raises(UseError, match=r"nowhere is no directory.*Mend"):
         compare_html.write(tmp_path / "nowhere" / "c.html", report, curves)
+
+
+def test_what_a_single_training_has_shown_is_not_painted_as_good_or_bad(report: dict[str, Any]) -> None:
+    held = report["comparisons"][0]
+    held["standing"] = "worse"
+    assert compare_html.page(report, Curves([]))["badges"] == [("negative", "tier2: worse")]
+    held["tests"]["sharpe_annual"]["knows_training"] = False
+    assert compare_html.page(report, Curves([]))["badges"] == [("noise", "tier2: worse in one training")]
