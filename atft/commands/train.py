@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from atft.commands.options import DATA, JSON, RUNS, flags_of, settings, tell
+from atft.commands.options import ACCEPT, DATA, JSON, RUNS, flags_of, settings, tell
 
 
 @click.command()
@@ -19,6 +19,7 @@ from atft.commands.options import DATA, JSON, RUNS, flags_of, settings, tell
 @click.option("--again", is_flag=True, help="Begin the run named by --run, or go on with it if it is there.")
 @click.option("--workers", default="1", show_default=True, help="Workers, or a range as 1-4 for an elastic run.")
 @click.option("--address", help="Ray cluster as HOST:PORT, or auto; this machine without it.")
+@ACCEPT
 @settings()
 @click.option("--folds", type=click.Choice(["all"]), help="Train every fold of the tier's scheme, one after another.")
 @JSON

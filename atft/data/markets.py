@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from functools import reduce
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from atft.data.roles import Hours, Roles
 from atft.errors import UseError
+
+if TYPE_CHECKING:
+    import polars as pl  # only named here: a manifest is read without loading it
 
 Instants = NDArray[np.datetime64]
 """``datetime64[s]`` in UTC."""

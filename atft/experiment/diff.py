@@ -109,7 +109,7 @@ class Differences:
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
-        found = {name: value for name, value in asdict(self).items()}
+        found = asdict(self)
         return found | {
             "variables": self.variables,
             "named": list(self.named),
@@ -164,7 +164,7 @@ def differences(
     order = [[name for name in each.phases if name in other.phases] for each, other in ((a, b), (b, a))]
     if order[0] != order[1]:
         found.append(Difference("phases", order[0], order[1]))
-    other = _compared(*(_unlearned(tier) for tier in (a, b)))
+    other = _compared(_unlearned(a), _unlearned(b))
     return Differences(
         names=names or (a.name, b.name),
         learning=tuple(_grouped(found, a, b)),
@@ -208,7 +208,7 @@ def _grouped(found: Sequence[Difference], a: Tier, b: Tier) -> Iterator[Differen
 
 def _of_phases(found: Sequence[Difference], a: Tier, b: Tier) -> dict[str, str]:
     """Path to variable, of settings that all phases changed alike."""
-    together = {}
+    together: dict[str, str] = {}
     changed = {each.path: (each.a, each.b) for each in found}
     for setting in {path.split(".")[2] for path in changed if path.startswith("phases.") and path.count(".") == 2}:
         own = {

@@ -7,6 +7,7 @@ import json
 import platform
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -99,7 +100,14 @@ def check_new(path: Path) -> None:
 
 
 def create(
-    path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str], *, baseline: str | None = None
+    path: Path,
+    resolved: Resolved,
+    panel: Path,
+    manifest: Manifest,
+    command: list[str],
+    *,
+    baseline: str | None = None,
+    checks: Mapping[str, Any] | None = None,
 ) -> Run:
     """Make the directory of a new run.
 
@@ -110,6 +118,7 @@ def create(
         manifest: what it says about itself.
         command: what the user typed.
         baseline: which one it is a run of, where it is one.
+        checks: its checklist, with what was accepted.
 
     Raises:
         UseError: the directory cannot be made or written; nothing is left behind.
@@ -119,18 +128,22 @@ def create(
         path.mkdir(parents=True)
     except OSError as error:
         raise UseError(f"run {path}: the directory cannot be made: {error.strerror}. Mend: another --runs.") from None
-    described = {
-        "tier": tier.model_dump(mode="json"),
-        "provenance": resolved.provenance,
-        "panel": str(panel),
-        "panel_sha256": manifest.sha256,
-        "inputs": manifest.inputs.model_dump(mode="json"),
-        "command": command,
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "versions": {"atft": __version__, "python": sys.version.split()[0]}
-        | {each: version(each) for each in PACKAGES},
-        "machine": {"system": platform.platform(), "processor": platform.machine()},
-    } | ({"baseline": baseline} if baseline else {})
+    described = (
+        {
+            "tier": tier.model_dump(mode="json"),
+            "provenance": resolved.provenance,
+            "panel": str(panel),
+            "panel_sha256": manifest.sha256,
+            "inputs": manifest.inputs.model_dump(mode="json"),
+            "command": command,
+            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "versions": {"atft": __version__, "python": sys.version.split()[0]}
+            | {each: version(each) for each in PACKAGES},
+            "machine": {"system": platform.platform(), "processor": platform.machine()},
+        }
+        | ({"baseline": baseline} if baseline else {})
+        | ({"checks": dict(checks)} if checks else {})
+    )
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:

@@ -23,6 +23,7 @@ from atft.experiment.tiers import resolve
 from atft.launch import fold_texts, local, places
 from atft.launch.places import Place
 from atft.launch.request import TrainRequest
+from atft.launch.validate import checked_folds
 from atft.storage import Store
 from atft.train.checkpoint import write_atomically
 from atft.train.setup import check_periods
@@ -74,8 +75,8 @@ def train_folds(wanted: TrainRequest) -> dict[str, Any]:
         UseError: before anything is computed, also where folds that are there were trained otherwise.
         RunError: training had to stop; the finished folds stay.
     """
-    tier = resolve(wanted.tier, flags=wanted.flags).tier
-    split = _scheme_of(tier)
+    resolved = resolve(wanted.tier, flags=wanted.flags)
+    tier, split = resolved.tier, _scheme_of(resolved.tier)
     if (wanted.resume or wanted.again) and wanted.name is None:
         raise UseError("--resume and --again need --run NAME. Mend: the name of the directory of folds to go on with.")
     place = places.run_place(wanted.runs_root, wanted.name or runs.new_name(tier))
@@ -88,6 +89,7 @@ def train_folds(wanted: TrainRequest) -> dict[str, Any]:
         raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
     panel = places.open_panel(data)
     _check_folds(tier, panel, begun)
+    wanted = checked_folds(wanted, resolved, data, begun=bool(begun))
     for number in range(split.count):
         _train_one(replace(wanted, data=data, runs_root=root), number)
     results = [result.read(each.path / "result.json") for each in own]

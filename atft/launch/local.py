@@ -27,6 +27,7 @@ from atft.launch import places, texts
 from atft.launch.places import Place
 from atft.launch.request import TrainRequest
 from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
+from atft.launch.validate import before_training
 from atft.launch.workers import Workers
 from atft.observe.console import Screen, patience, progress, stages
 from atft.observe.events import EventLog
@@ -125,11 +126,14 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
     if run is None:
         runs.check_new(place.path)
         place.check_new()
+    checks = before_training(wanted, resolved, panel, resumed=run is not None)
     ray_train = None if workers.alone and wanted.address is None else _ray_train()
     with ray_train.cluster(wanted.address, workers) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(wanted.quiet))
         check_registry(place.registry, setup)
-        run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command)
+        run = run or runs.create(
+            place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command, checks=checks
+        )
         with progress(wanted.quiet) as screen:
             if ray_train:
                 ray_train.fit(run, place, workers, screen)

@@ -23,6 +23,8 @@ class TrainRequest:
         workers: a number or a range.
         address: of a Ray cluster.
         quiet: show no progress.
+        accept: reasons of the checklist that are not to refuse it; ``all`` for every one.
+        checks: the checklist, where it has been made.
         command: what the user typed.
     """
 
@@ -36,4 +38,6 @@ class TrainRequest:
     workers: str = "1"
     address: str | None = None
     quiet: bool = False
+    accept: tuple[str, ...] = ()
+    checks: Mapping[str, Any] | None = None
     command: list[str] = field(default_factory=list)

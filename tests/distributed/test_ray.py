@@ -103,7 +103,7 @@ def test_two_workers_learn_what_one_process_learns(pair: Path, alone: Path) -> N
 
 
 def train(panel: Path, tier: Path, runs: Path, name: str, *more: object) -> list[object]:
-    return ["train", tier, "--data", panel, "--runs", runs, "--run", name, *more]
+    return ["train", "--accept=all", tier, "--data", panel, "--runs", runs, "--run", name, *more]
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.faults), 1])

@@ -45,7 +45,9 @@ def tiers(tier_file: Path) -> Path:
 def walked(tiers: Path, panel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All folds of the walk, trained without an interruption; read it, or take a copy."""
     runs = tmp_path_factory.mktemp("walked")
-    done = run("train", tiers / "walk.yaml", "--data", panel, "--runs", runs, "--run", "all", "--folds", "all")
+    done = run(
+        "train", "--accept=all", tiers / "walk.yaml", "--data", panel, "--runs", runs, "--run", "all", "--folds", "all"
+    )
     assert done.code == 0, done
     assert "fold 1 of 0 to 1, expanding" in done.err
     assert "all joined" in done.out
@@ -75,21 +77,32 @@ def test_all_folds_are_runs_in_one_directory_and_their_test_series_are_joined(wa
 def test_one_fold_by_itself_is_that_of_all_and_its_name_says_which(
     tiers: Path, panel: Path, walked: Path, tmp_path: Path, no_report: None
 ) -> None:
-    done = run("train", tiers / "walk.yaml", "--data", panel, "--runs", tmp_path, "--fold", 1, "--json")
+    done = run("train", "--accept=all", tiers / "walk.yaml", "--data", panel, "--runs", tmp_path, "--fold", 1, "--json")
     assert done.code == 0, done
     alone = Path(done.json["run"])
     assert alone.name.startswith("walk-s1-fold-01-")
     assert figures_of(alone) == figures_of(walked / "fold-01")
     assert weights_of(alone) == weights_of(walked / "fold-01")
     with unchanged(alone):
-        other = run("train", tiers / "walk.yaml", "--runs", tmp_path, "--run", alone.name, "--fold", 0, "--again")
+        other = run(
+            "train",
+            "--accept=all",
+            tiers / "walk.yaml",
+            "--runs",
+            tmp_path,
+            "--run",
+            alone.name,
+            "--fold",
+            0,
+            "--again",
+        )
         refused(other, "other settings than these, fold 1 and not 0", "Mend")
 
 
 def test_folds_that_were_interrupted_go_on_and_finished_ones_are_not_run_again(
     tiers: Path, panel: Path, walked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
 ) -> None:
-    given = ("train", tiers / "walk.yaml", "--runs", tmp_path, "--run", "part", "--folds", "all")
+    given = ("train", "--accept=all", tiers / "walk.yaml", "--runs", tmp_path, "--run", "part", "--folds", "all")
     shutil.copytree(walked / "fold-00", tmp_path / "part/fold-00")
     stop_at(monkeypatch, lambda event: event["kind"] == "step" and event["step"] == 4)
     with pytest.raises(Stopped):
@@ -110,7 +123,7 @@ def test_a_combinatorial_fold_trains_around_its_test_and_predicts_exactly_its_te
     tiers: Path, panel: Path, tmp_path: Path, no_report: None
 ) -> None:
     tier, fold = tiers / "combination.yaml", 4  # tests groups 1 and 3, validates on 0, trains on 2
-    done = run("train", tier, "--data", panel, "--runs", tmp_path, "--run", "cp", "--fold", fold)
+    done = run("train", "--accept=all", tier, "--data", panel, "--runs", tmp_path, "--run", "cp", "--fold", fold)
     assert done.code == 0, done
     opened = Panel.open(panel)
     periods = periods_of(resolve(str(tier), flags={"split.fold": fold}).tier, opened)
@@ -187,4 +200,4 @@ def test_folds_that_cannot_be_are_refused_before_anything_is_trained(
 ) -> None:
     tier, more, told = REFUSED[case]
     with unchanged(tmp_path):
-        refused(run("train", tiers / f"{tier}.yaml", "--data", panel, "--runs", tmp_path, *more), told)
+        refused(run("train", "--accept=all", tiers / f"{tier}.yaml", "--data", panel, "--runs", tmp_path, *more), told)

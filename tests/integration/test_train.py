@@ -185,7 +185,7 @@ def test_a_process_without_a_terminal_writes_plain_lines_and_no_warning(
     tier_file: Path, panel: Path, tmp_path: Path
 ) -> None:
     where = ("--data", panel, "--runs", tmp_path, "--run", "plain")
-    done = run_apart("train", tier_file, *where, "--max-epochs", 3)
+    done = run_apart("train", "--accept=all", tier_file, *where, "--max-epochs", 3)
     assert done.code == 0, done
     for text in (done.out, done.err):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)

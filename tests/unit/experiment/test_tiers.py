@@ -231,8 +231,11 @@ def test_max_epochs_cuts_the_last_phases() -> None:
 
 def test_flags_need_path_and_value() -> None:
     assert parse_flags(["a.b=[1, 2]", "c=x"]) == {"a.b": [1, 2], "c": "x"}
-    with pytest.raises(UseError, match=r"--set batch\.days"):
-        parse_flags(["batch.days"])
+    with pytest.raises(UseError, match=r"--set batch\.days: not of the form") as refused:
+        tier("tier1", flags=parse_flags(["batch.days", "a=[", "seed=two"]), environ={"LRATE": "1", "BATCHSIZE": "7"})
+    told = str(refused.value)
+    assert "4 problem(s)" in told
+    assert all(each in told for each in ("--set a=[", "seed = 'two'", "environment BATCHSIZE", "Nearest: BATCH_SIZE"))
 
 
 def test_a_resolved_tier_reads_back_from_its_own_dump() -> None:
