@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from atft import __version__
-from atft.commands import before, data, diff, modes, results, train, validate, verify
+from atft.commands import before, compare, data, diff, modes, results, train, validate, verify
 from atft.errors import AtftError
 
 
@@ -25,7 +25,8 @@ def cli(debug: bool) -> None:
 for _command in (
     data.data, before.tiers, modes.modes, validate.validate, diff.diff, before.folds, before.baselines, verify.verify,
     train.train,
-    results.evaluate, results.backtest, results.power, results.trials, results.report, results.predict,
+    results.evaluate, compare.compare, results.backtest, results.power, results.trials, results.report,
+    results.predict,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -49,18 +49,32 @@ def write_report(
     if deflated is not None:
         run = material.with_deflated(run, deflated)
     target = Path(out) if out is not None else run.path / FILE_NAME
-    _write(target, render(run))
+    write_page(target, render(run))
     return target
 
 
 def render(run: Material) -> str:
     """The whole page as text."""
+    return filled(TEMPLATE, _page(run), run.path)
+
+
+def filled(template: str, values: Mapping[str, Any], about: str | os.PathLike[str]) -> str:
+    """A page of this package as text.
+
+    Args:
+        template: its file.
+        values: that it is filled with.
+        about: what an error names.
+
+    Raises:
+        UseError: the extra ``report`` is not installed.
+    """
     try:
         import jinja2
         import matplotlib  # noqa: F401 - to say what is missing before work begins
     except ImportError as error:
         raise UseError(
-            f"{run.path}: a report needs {error.name}, which is not installed. Mend: pip install 'atft[report]'."
+            f"{about}: a report needs {error.name}, which is not installed. Mend: pip install 'atft[report]'."
         ) from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("atft.report", "."),
@@ -70,7 +84,7 @@ def render(run: Material) -> str:
         lstrip_blocks=True,
     )
     environment.filters["minus"] = minus
-    return environment.get_template(TEMPLATE).render(**_page(run))
+    return environment.get_template(template).render(**values)
 
 
 def minus(text: str) -> str:
@@ -123,8 +137,12 @@ def _page(run: Material) -> dict[str, Any]:
     }
 
 
-def _write(target: Path, text: str) -> None:
-    """All of the page or nothing of it."""
+def write_page(target: Path, text: str) -> None:
+    """All of the page or nothing of it.
+
+    Raises:
+        UseError: it cannot be written.
+    """
     try:
         with _beside(target) as temporary:
             temporary.write_text(text, encoding="utf-8")
