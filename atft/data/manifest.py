@@ -16,6 +16,8 @@ from atft.data.roles import Roles
 from atft.errors import UseError
 
 SCHEMA_VERSION = 2
+READS = (1, SCHEMA_VERSION)
+"""Versions that can be read: panels of version 1 have no open prices, volumes, markets or suspensions."""
 NAME = "manifest.json"
 Normalise = Literal["rank", "zscore", "none"]
 
@@ -107,9 +109,10 @@ class Manifest(_Part):
         try:
             text = (path / NAME).read_text(encoding="utf-8")
             version = from_json(text).get("schema_version")
-            if version != SCHEMA_VERSION:
+            if version not in READS:
+                known = " and ".join(map(str, READS))
                 raise UseError(
-                    f"{path}: the panel has schema version {version}, this program reads {SCHEMA_VERSION}. "
+                    f"{path}: the panel has schema version {version}, this program reads {known}. "
                     "Mend: build it again from its source."
                 )
             return cls.model_validate_json(text)

@@ -99,8 +99,9 @@ def check_new(path: Path) -> None:
 
 
 def create(
-    path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str], *, baseline: str | None = None
-) -> Run:
+    path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str], *, baseline: str | None = None,
+    beside_members: bool = False,
+) -> Run:  # fmt: skip
     """Make the directory of a new run.
 
     Args:
@@ -110,13 +111,14 @@ def create(
         manifest: what it says about itself.
         command: what the user typed.
         baseline: which one it is a run of, where it is one.
+        beside_members: the directory is there already, with the runs of an ensemble's members.
 
     Raises:
         UseError: the directory cannot be made or written; nothing is left behind.
     """
     tier = resolved.tier
     try:
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=beside_members)
     except OSError as error:
         raise UseError(f"run {path}: the directory cannot be made: {error.strerror}. Mend: another --runs.") from None
     described = {
@@ -134,7 +136,8 @@ def create(
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:
-        path.rmdir()
+        if not beside_members:
+            path.rmdir()
         raise
     return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs, baseline)
 

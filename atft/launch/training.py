@@ -81,7 +81,7 @@ def finish(
     baseline: result.BaselineRun | None = None,
 ) -> None:  # fmt: skip
     """Evaluate a trained run and write result and report; called by every worker."""
-    from atft.experiment import score_table
+    from atft.experiment import reference, score_table
     from atft.experiment.assess import assess  # loaded now: no worker waits for them before its first step
     from atft.report.html import write_report
 
@@ -91,6 +91,8 @@ def finish(
     if found is None:
         return
     score_table.write(found.scores, run.path / score_table.TEST_SCORES)
+    setup = trainer.setup
+    reference.write(run.path, reference.reference_of(setup.panel, setup.periods.train, setup.gatherer.scorable))
     result.write(run.result, found.result)
     test = found.result.test
     events.write("evaluation_finished", sharpe_annual=test.sharpe_annual, ic=test.ic)
