@@ -17,6 +17,8 @@ NOISE_STEPS, LEAST_NOISE_STEPS = 200, 30
 estimate of a deviation is off by about .16 of it (one standard error), so that ``NOISE_RATIO`` is three of those."""
 NOISE_RATIO = 1.5
 """Observed over expected deviation of the batch Sharpe ratio that is more than noise."""
+BACK = 0.85
+"""Share of a bound that a figure has to fall below for its warning to be over: at the bound itself it would flicker."""
 BEHIND_EPOCHS = 3
 """Epochs in a row that a run is behind its baseline before that is said."""
 WAIT_STEPS, WAIT_SHARE, WAIT_SECONDS = 50, 0.2, 5.0
@@ -141,7 +143,7 @@ class BatchSharpeNoise(Rule):
         elif event["kind"] == "step" and event.get("batch_sharpe") is not None:
             self._samples = event.get("samples") or 0
             self._steps.add(event["step"], event["batch_sharpe"])
-            beyond = self._ratio() > NOISE_RATIO
+            beyond = self._ratio() > NOISE_RATIO * (BACK if self._since else 1.0)
             self._since = (self._since or event["step"]) if beyond else None
 
     def _begin(self, phase: str) -> None:
@@ -152,19 +154,24 @@ class BatchSharpeNoise(Rule):
         values = self._steps.values
         if self._expected is None or len(values) < LEAST_NOISE_STEPS:
             return 0.0
-        return successive_deviation(values) / self._expected
+        return successive_deviation(values) / self._explained()
+
+    def _explained(self) -> float:
+        """Deviation by sampling at the level that the ratio has: ``√(1 + S²/2)`` times that at 0 (Lo, 2002)."""
+        values = self._steps.values
+        return (self._expected or 0.0) * math.sqrt(1 + (sum(values) / len(values)) ** 2 / 2)
 
     def finding(self) -> Finding | None:
         """See :meth:`Rule.finding`."""
         if self._since is None or self._expected is None:
             return None
-        values, ratio = self._steps.values, self._ratio()
+        values, ratio, explained = self._steps.values, self._ratio(), self._explained()
         return Finding(
             self._since, ratio, NOISE_RATIO,
             f"the batch Sharpe ratio of the last {len(values)} batches ranges over {max(values) - min(values):.3f} and "
-            f"deviates by {ratio * self._expected:.3f}; sampling {self._samples:,} stock-days explains a range of "
+            f"deviates by {ratio * explained:.3f}; sampling {self._samples:,} stock-days explains a range of "
             "about "
-            f"{expected_range(self._expected, len(values)):.3f} and a deviation of {self._expected:.3f}",
+            f"{expected_range(explained, len(values)):.3f} and a deviation of {explained:.3f}",
             "a larger batch will not settle it: look for outliers among the returns, a learning rate that is too high "
             "(`atft sweep lr`), or days that differ in kind",
         )  # fmt: skip
@@ -288,7 +295,7 @@ class DataWait(Rule):
             return
         self._steps.add(event["step"], (event.get("data_seconds") or 0.0, event["seconds"]))
         wait, share = self._wait()
-        beyond = wait >= WAIT_SECONDS and share > WAIT_SHARE
+        beyond = wait >= WAIT_SECONDS and share > WAIT_SHARE * (BACK if self._since else 1.0)
         self._since = (self._since or event["step"]) if beyond else None
 
     def _wait(self) -> tuple[float, float]:

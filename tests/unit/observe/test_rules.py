@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,21 @@ def test_a_batch_sharpe_that_scatters_beyond_its_sampling_noise_is_seen_with_its
     assert found.value == pytest.approx(0.6 / 0.25, rel=0.25)
     assert "100 batches" in found.text
     assert "a deviation of 0.250" in found.text
+
+
+def test_a_high_ratio_may_scatter_more() -> None:
+    high = [{**event, "batch_sharpe": event["batch_sharpe"] + 2.0} if event["kind"] == "step" else event
+            for event in noisy(0.42, 200)]  # fmt: skip
+    assert raised(*high) == {}  # √(1 + 2²/2) · .25 = .43
+    assert "batch-sharpe-noise" in raised(*noisy(0.42, 200))
+
+
+def test_a_warning_does_not_flicker_at_its_bound() -> None:
+    watch, states = Watch(), []
+    for event in noisy(0.25 * NOISE_RATIO, 2000, seed=3):
+        watch(event)
+        states.append("batch-sharpe-noise" in watch.standing)
+    assert sum(now != before for before, now in pairwise(states)) <= 6
 
 
 def test_learning_is_no_noise() -> None:
