@@ -11,7 +11,20 @@ from typing import Any
 import click
 
 from atft import __version__
-from atft.commands import before, compare, data, diff, modes, results, train, validate, verify
+from atft.commands import (
+    before,
+    compare,
+    data,
+    diff,
+    ensemble,
+    modes,
+    results,
+    score,
+    train,
+    validate,
+    verify,
+    watch,
+)  # fmt: skip
 from atft.errors import AtftError
 
 
@@ -24,9 +37,9 @@ def cli(debug: bool) -> None:
 
 for _command in (
     data.data, before.tiers, modes.modes, validate.validate, diff.diff, before.folds, before.baselines, verify.verify,
-    train.train,
+    train.train, ensemble.ensemble, watch.watch,
     results.evaluate, compare.compare, results.backtest, results.power, results.trials, results.report,
-    results.predict,
+    results.predict, score.score,
 ):  # fmt: skip
     cli.add_command(_command)
 

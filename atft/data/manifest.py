@@ -16,6 +16,8 @@ from atft.data.roles import Roles
 from atft.errors import UseError
 
 SCHEMA_VERSION = 2
+READS = (1, SCHEMA_VERSION)
+"""Versions that can be read: panels of version 1 have no open prices, volumes, markets or suspensions."""
 NAME = "manifest.json"
 Normalise = Literal["rank", "zscore", "none"]
 
@@ -123,13 +125,13 @@ class Manifest(_Part):
         """
         try:
             version = from_json(content).get("schema_version")
-            if version == SCHEMA_VERSION:
+            if version in READS:
                 return cls.model_validate_json(content)
         except (ValueError, AttributeError) as error:
             reason = f"{error.error_count()} fields do not fit" if isinstance(error, ValidationError) else str(error)
             corrupt(place, f"{NAME} cannot be read ({reason})")
         raise UseError(
-            f"{place}: the panel has schema version {version}, this program reads {SCHEMA_VERSION}. "
+            f"{place}: the panel has schema version {version}, this program reads {' and '.join(map(str, READS))}. "
             "Mend: build it again from its source."
         )
 

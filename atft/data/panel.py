@@ -125,7 +125,7 @@ class Panel:
             open_price=optional.get(OPEN),
             volume=optional.get(VOLUME),
             tradable=tradable,
-            markets=stocks["market"].to_pylist(),
+            markets=stocks["market"].to_pylist() if "market" in stocks.column_names else [None] * n,
             chunks=maps.arrays,
             label=optional.get(LABEL),
             maps=maps,

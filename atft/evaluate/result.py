@@ -273,6 +273,14 @@ class BaselineRun(Model):
     """What was tried on the validation period, each with its figure there; the best was taken."""
 
 
+class EnsembleOf(Model):
+    """What an ensemble's scores are made of."""
+
+    combine: Literal["mean-rank", "mean-score"]
+    seeds: tuple[Count, ...]
+    """Of its members; parameters, steps and samples of the result are sums over them."""
+
+
 class Result(Model):
     """The content of ``result.json``."""
 
@@ -303,6 +311,8 @@ class Result(Model):
     baselines: Baselines
     baseline: BaselineRun | None = None
     """What the run is where it is a baseline's; null for a tier's own network."""
+    ensemble: EnsembleOf | None = None
+    """Null for a single model."""
     planted: dict[str, Number] | None = None
     """Truth of a synthetic market, such as its best reachable IC; null for real data."""
     fold: FoldOf | None = None

@@ -27,7 +27,7 @@ from atft.evaluate.inference import inference
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
 from atft.experiment.backtests import Setting, backtests, default_executions, default_strategies
-from atft.experiment.registry import Kind, Registry, Trials, dates_sha256, evaluation_of
+from atft.experiment.registry import OWN, Kind, Registry, Trials, dates_sha256, evaluation_of
 from atft.experiment.score_table import Scored, as_table, origin
 from atft.objective.rows import TERMS
 from atft.schemes import fold_told
@@ -189,6 +189,7 @@ def evaluated(
     *,
     run: str,
     baseline: result.BaselineRun | None = None,
+    variant: str = OWN,
     sampled_ic: float = float("nan"),
     weights: Path | None = None,
     summary: TestSummary | None = None,
@@ -205,6 +206,7 @@ def evaluated(
         registry: of all evaluations.
         run: name of the run.
         baseline: which baseline it is a run of, where it is one.
+        variant: what the registry calls it, where it is no single network.
         sampled_ic: mean information coefficient on stock samples; NaN where not measured.
         weights: file of the network's weights, where a network made the scores.
         summary: statistics of positions that do not follow from scores; those of the scores where not given.
@@ -226,7 +228,7 @@ def evaluated(
         missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
     )  # fmt: skip
     looked: list[tuple[Kind, str, result.Statistics]] = [
-        ("baseline", baseline.name, part) if baseline else ("network", "score-weighted", part)
+        ("baseline", baseline.name, part) if baseline else ("network", variant, part)
     ]
     looked += [("baseline", name, each) for name, each in rivals if name != "shuffled"]
     known = recorded(registry, run, ground, test.dates, looked)

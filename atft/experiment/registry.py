@@ -32,6 +32,8 @@ DIGITS = 16
 LONGEST_VARIANT = 80
 """Characters of a variant's name."""
 Kind = Literal["network", "baseline", "backtest"]
+OWN = "score-weighted"
+"""Variant of a single network's own evaluation."""
 
 
 class Files(Protocol):
@@ -122,7 +124,11 @@ class Trials:
 
     def over_seeds(self, recipe_sha256: str) -> dict[int, Evaluation]:
         """The network's own evaluation of each seed of one recipe; of several for a seed, the latest."""
-        own = [each for each in self.trials if each.kind == "network" and each.recipe_sha256 == recipe_sha256]
+        own = [
+            each
+            for each in self.trials
+            if (each.kind, each.variant, each.recipe_sha256) == ("network", OWN, recipe_sha256)
+        ]
         return {each.seed: each for each in sorted(own, key=lambda each: each.time)}
 
 

@@ -97,6 +97,7 @@ def create(
     command: list[str],
     *,
     baseline: str | None = None,
+    beside_members: bool = False,
     checks: Mapping[str, Any] | None = None,
 ) -> Run:
     """Make the directory of a new run.
@@ -108,6 +109,7 @@ def create(
         manifest: what it says about itself.
         command: what the user typed.
         baseline: which one it is a run of, where it is one.
+        beside_members: the directory is there already, with the runs of an ensemble's members.
         checks: its checklist, with what was accepted.
 
     Raises:
@@ -115,7 +117,7 @@ def create(
     """
     tier = resolved.tier
     try:
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=beside_members)
     except OSError as error:
         raise UseError(f"run {path}: the directory cannot be made: {error.strerror}. Mend: another --runs.") from None
     described = (
@@ -137,7 +139,8 @@ def create(
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:
-        path.rmdir()
+        if not beside_members:
+            path.rmdir()
         raise
     return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs, baseline)
 

@@ -31,6 +31,8 @@ from atft.launch.validate import before_training
 from atft.launch.workers import Workers
 from atft.observe.console import Screen, patience, progress, stages
 from atft.observe.events import EventLog
+from atft.observe.rules import Curve
+from atft.observe.watch import UNWATCHED, Watched, curve_of, parse_stop_on
 from atft.report.html import write_report
 from atft.schemes import fold_told
 from atft.train.keeper import LAST, has_checkpoint, phases_done
@@ -109,6 +111,7 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
         RunError: training had to stop.
     """
     workers, resume = Workers.parse(wanted.workers), wanted.resume
+    stop_on = parse_stop_on(wanted.stop_on)
     named = wanted.name or resume or wanted.again
     place = places.run_place(wanted.runs_root, _named(wanted.name)) if named else None
     if wanted.again and place:
@@ -133,20 +136,22 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
     with ray_train.cluster(wanted.address, workers) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(wanted.quiet))
         check_registry(place.registry, setup)
+        watched = Watched(stop_on, _curve(wanted.against, resolved.tier))
         run = run or runs.create(
             place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command, checks=checks
         )
         with progress(wanted.quiet) as screen:
             if ray_train:
-                ray_train.fit(run, place, workers, screen)
+                ray_train.fit(run, place, workers, screen, watched)
             else:
-                fit_here(run, place, setup, screen, resume=has_checkpoint(run.path))
+                fit_here(run, place, setup, screen, resume=has_checkpoint(run.path), watched=watched)
     return told(run, place.registry)
 
 
 def fit_here(
-    run: Run, place: Place, setup: Setup, screen: Screen, *, resume: bool, baseline: BaselineRun | None = None
-) -> None:
+    run: Run, place: Place, setup: Setup, screen: Screen, *, resume: bool, baseline: BaselineRun | None = None,
+    watched: Watched = UNWATCHED,
+) -> None:  # fmt: skip
     """Train a run in this process, evaluate it, write result and report.
 
     Args:
@@ -156,13 +161,23 @@ def fit_here(
         screen: shows what happens.
         resume: go on from its last checkpoint.
         baseline: which baseline it is a run of, where it is one.
+        watched: what may end it early.
     """
     with place.kept() as published, EventLog(run.events) as events, asked_to_stop() as wishes:
         events.subscribe(screen)
         carried_out(
             run, setup, events, registry=place.registry, resume=resume, wishes=lambda: wishes, published=published,
-            baseline=baseline,
+            baseline=baseline, watched=watched,
         )  # fmt: skip
+
+
+def _curve(against: Path | None, tier: Tier) -> Curve | None:
+    """How the run that another is watched against learned, by that other's validation metric."""
+    if against is None:
+        return None
+    place = places.place_of(against)
+    runs.open_run(place.path)
+    return curve_of(place.path, against.name, f"validation_{tier.validation_metric}")
 
 
 def _ray_train() -> ModuleType:

@@ -76,7 +76,8 @@ def before_training(wanted: TrainRequest, resolved: Resolved, panel: Path, *, re
     if wanted.checks is not None:
         return dict(wanted.checks)
     accepted = checked_reasons(wanted.accept)
-    found = _checklist(resolved, wanted, None, panel).accepting(["all"] if resumed else accepted)
+    against = str(wanted.against) if wanted.against is not None else None
+    found = _checklist(resolved, wanted, against, panel).accepting(["all"] if resumed else accepted)
     if found.refused:
         raise UseError(found.refusal())
     for line in found.short() if not wanted.quiet else ():

@@ -120,7 +120,7 @@ def _page(run: Material) -> dict[str, Any]:
         "headline": said[0],
         "sentences": said[1:],
         "gaps": run.gaps if run.result else (),
-        "warnings": run.texts("warning"),
+        "warnings": run.texts("warning") + run.early_warnings(),
         "divergences": run.texts("divergence") if not run.result else (),
         "tiles": tables.tiles(test),
         "comparison": tables.comparison(run.result, run.beside),

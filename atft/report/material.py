@@ -73,6 +73,15 @@ class Material:
         """The texts of all events of a kind, each once, in order."""
         return list(dict.fromkeys(str(event.get("text")) for event in self.events if event["kind"] == kind))
 
+    def early_warnings(self) -> list[str]:
+        """What was warned of while the run trained, in order; divergences are told by themselves."""
+        raised = [event for event in self.events if event["kind"] == "early_warning"]
+        return [
+            f"Early warning at step {event.get('since')}: {event.get('text')}."
+            for event in raised
+            if event.get("rule") != "loss-metric-divergence"
+        ]
+
 
 def load(run_dir: Path) -> Material:
     """Read a run's directory.

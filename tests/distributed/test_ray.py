@@ -158,6 +158,18 @@ def test_a_launcher_that_is_told_to_stop_leaves_a_run_that_goes_on(
     same_numbers(tmp_path / "stopped", pair)
 
 
+def test_an_early_warning_stops_all_workers_after_the_same_step_and_is_the_error_that_is_told(
+    panel: Path, long_tier: Path, address: str, alone: Path, tmp_path: Path
+) -> None:
+    given = ("--workers", 2, "--address", address, "--against", alone, "--stop-on", "behind-baseline", "--lr", "1e-9")
+    done = run(*train(panel, long_tier, tmp_path, "early", *given))
+    assert done.code == 1, done
+    assert "stopped by an early warning (behind-baseline: over the last 3 epochs" in done.err
+    (ended,) = [event for event in events.read(tmp_path / "early") if event["kind"] == "stopped"]
+    assert ended["reason"].startswith("behind-baseline")
+    assert not (tmp_path / "early" / "result.json").exists()
+
+
 @pytest.mark.faults
 def test_a_run_goes_on_with_another_number_of_workers(
     panel: Path, long_tier: Path, address: str, alone: Path, tmp_path: Path
