@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import platform
-import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,6 +17,7 @@ from atft import __version__
 from atft.config import Tier
 from atft.data.manifest import Inputs, Manifest
 from atft.errors import UseError
+from atft.experiment.names import check_part, fold_name, is_member
 from atft.experiment.tiers import Resolved
 from atft.schemes import fold_told
 from atft.train.checkpoint import write_atomically
@@ -65,24 +65,20 @@ def new_name(tier: Tier) -> str:
     return f"{tier.name}-s{tier.seed}{fold}-{dt.datetime.now():%Y%m%d-%H%M%S}"
 
 
-def fold_name(fold: int) -> str:
-    """Name of the run of a fold among those of all folds."""
-    return f"fold-{fold:02}"
-
-
-def is_fold(name: str) -> bool:
-    """Whether :func:`fold_name` gave this name."""
-    return re.fullmatch(r"fold-\d{2,}", name) is not None
-
-
 def check_free_name(name: str | None) -> None:
-    """Refuse the name of a fold for a run by itself: looks of folds are counted one directory higher.
+    """Refuse a name that folds, points of a sweep or members have: their looks are counted one directory higher.
 
     Raises:
         UseError: as said.
     """
-    if name is not None and is_fold(name):
-        raise UseError(f"--run {name}: is what the folds of --folds all are called. Mend: --run mine-{name}.")
+    if name is None:
+        return
+    check_part(name)
+    if is_member(name):
+        raise UseError(
+            f"--run {name}: is what folds, points of a sweep or members of an ensemble are called. "
+            f"Mend: --run mine-{name}."
+        )
 
 
 def check_new(path: Path) -> None:
@@ -160,17 +156,6 @@ def open_run(path: Path) -> Run:
     except (OSError, KeyError, ValueError, ValidationError) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UseError(f"{path}/config.json: cannot be read: {reason}. Mend: start a new run.") from None
-
-
-def run_path(root: Path, name: str) -> Path:
-    """Directory of the run ``name`` under ``root``.
-
-    Raises:
-        UseError: a name that is no plain directory name.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UseError(f"run name {name!r}: letters, digits, '.', '_' and '-' only, starting with a letter or digit.")
-    return root / name
 
 
 def _dump(file: Path, described: dict[str, Any]) -> None:

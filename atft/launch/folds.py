@@ -19,6 +19,7 @@ from atft.errors import UseError
 from atft.evaluate import result
 from atft.evaluate.folds import Folds, Span, gathered
 from atft.experiment import runs
+from atft.experiment.names import fold_name
 from atft.experiment.tiers import resolve
 from atft.launch import fold_texts, local, places
 from atft.launch.places import Place
@@ -80,7 +81,7 @@ def train_folds(wanted: TrainRequest) -> dict[str, Any]:
         raise UseError("--resume and --again need --run NAME. Mend: the name of the directory of folds to go on with.")
     place = places.run_place(wanted.runs_root, wanted.name or runs.new_name(tier))
     root = wanted.runs_root / place.path.name
-    own = [places.run_place(root, runs.fold_name(number)) for number in range(split.count)]
+    own = [places.run_place(root, fold_name(number)) for number in range(split.count)]
     begun = {number: runs.open_run(each.path) for number, each in enumerate(own) if _is_begun(each)}
     _check_directory(place, begun, go_on=wanted.resume or wanted.again)
     data = wanted.data or next((run.panel for run in begun.values()), None)
@@ -151,7 +152,7 @@ def _check_same(run: runs.Run, tier: Tier, panel: Panel) -> None:
 def _train_one(wanted: TrainRequest, fold: int) -> None:
     flags = {**wanted.flags, "split.fold": fold}
     try:
-        local.train_run(replace(wanted, flags=flags, name=runs.fold_name(fold), resume=False, again=True))
+        local.train_run(replace(wanted, flags=flags, name=fold_name(fold), resume=False, again=True))
     except Interrupted as stopped:
         told = str(stopped).partition(" Mend:")[0]
         raise Interrupted(f"fold {fold}: {told} Mend: the same command with --resume goes on from there.") from None

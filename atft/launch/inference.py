@@ -18,7 +18,8 @@ from atft.evaluate.multiple import Family
 from atft.evaluate.paired import Paired
 from atft.evaluate.pairing import check_comparable, common_rows
 from atft.evaluate.result import Result
-from atft.experiment import plan, runs
+from atft.experiment import plan
+from atft.experiment.names import run_path
 from atft.experiment.plan import Level, Row, Seeds
 from atft.experiment.registry import Evaluation, Trials, recipe_sha256
 from atft.experiment.runs import Run
@@ -137,7 +138,7 @@ def _result_of(root: Path, evaluation: Evaluation) -> Result | None:
             store.download("result.json", Path(folder, "result.json"))
             found = result.read(Path(folder, "result.json"))
     else:
-        file = runs.run_path(root, evaluation.run) / "result.json"
+        file = run_path(root, evaluation.run) / "result.json"
         if not file.exists():
             return None
         found = result.read(file)
