@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from atft import __version__
-from atft.commands import before, data, results, train, verify
+from atft.commands import before, data, results, runs, train, verify
 from atft.errors import AtftError
 
 
@@ -24,7 +24,7 @@ def cli(debug: bool) -> None:
 
 for _command in (
     data.data, before.tiers, before.folds, before.baselines, verify.verify, train.train,
-    results.evaluate, results.backtest, results.power, results.trials, results.report, results.predict,
+    results.evaluate, results.backtest, results.power, results.trials, results.report, results.predict, runs.runs,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -13,13 +13,13 @@ import re
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 from uuid import uuid4
 
 from atft.errors import UseError
-from atft.experiment.names import check_name
+from atft.experiment.names import PLAIN, check_name
 from atft.observe.events import plain
 
 NAME = "_runs"
@@ -205,8 +205,8 @@ class RunIndex:
 
     def _read(self, name: str) -> Entry | str:
         """The entry in a file, or why it is none."""
-        match = FILE.fullmatch(name)
-        if match is None:
+        named = entry_of(name, {})
+        if named is None:
             return f"{self.uri}/{name}: is no entry of the index of runs, by its name"
         try:
             told = json.loads(self._files.read(name))
@@ -214,15 +214,27 @@ class RunIndex:
                 return (
                     f"{self.uri}/{name}: schema_version = {told['schema_version']!r}, this atft reads {SCHEMA_VERSION}"
                 )
-            if (told["run"], told["state"]) != (match["run"], match["state"]):
+            if (told["run"], told["state"]) != (named.run, named.state):
                 return f"{self.uri}/{name}: holds an entry of {told['run']}, {told['state']}"
             facts: dict[str, Any] = dict(told["facts"])
         except UseError as error:
             return str(error)
         except (ValueError, KeyError, TypeError) as error:
             return f"{self.uri}/{name}: cannot be read ({type(error).__name__}: {error})"
+        return replace(named, facts=facts)
+
+
+def entry_of(file: str, facts: Any) -> Entry | None:
+    """The entry whose file has this name and whose facts are these; None where it is none."""
+    match = FILE.fullmatch(file)
+    if match is None or not isinstance(facts, Mapping) or not all(map(PLAIN.fullmatch, match["run"].split("/"))):
+        return None
+    try:
         time = dt.datetime.strptime(match["time"], TIME).replace(tzinfo=dt.UTC)
-        return Entry(match["run"], told["state"], time, facts, name)
+    except ValueError:
+        return None  # a 99th month
+    (state,) = [each for each in STATES if each == match["state"]]
+    return Entry(match["run"], state, time, facts, file)
 
 
 def _order(entry: Entry) -> tuple[dt.datetime, str]:

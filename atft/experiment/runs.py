@@ -95,7 +95,14 @@ def check_new(path: Path) -> None:
 
 
 def create(
-    path: Path, resolved: Resolved, panel: Path, manifest: Manifest, command: list[str], *, baseline: str | None = None
+    path: Path,
+    resolved: Resolved,
+    panel: Path,
+    manifest: Manifest,
+    command: list[str],
+    *,
+    baseline: str | None = None,
+    tier_file: str | None = None,
 ) -> Run:
     """Make the directory of a new run.
 
@@ -106,6 +113,7 @@ def create(
         manifest: what it says about itself.
         command: what the user typed.
         baseline: which one it is a run of, where it is one.
+        tier_file: name of the shipped tier, or path of its file, where it is known.
 
     Raises:
         UseError: the directory cannot be made or written; nothing is left behind.
@@ -126,7 +134,9 @@ def create(
         "versions": {"atft": __version__, "python": sys.version.split()[0]}
         | {each: version(each) for each in PACKAGES},
         "machine": {"system": platform.platform(), "processor": platform.machine()},
-    } | ({"baseline": baseline} if baseline else {})
+    }
+    described |= {"baseline": baseline} if baseline else {}
+    described |= {"tier_file": tier_file} if tier_file else {}
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:

@@ -24,6 +24,7 @@ from atft.experiment.tiers import resolve
 from atft.launch import fold_texts, local, places
 from atft.launch.places import Place
 from atft.launch.request import TrainRequest
+from atft.launch.tracked import planned
 from atft.storage import Store
 from atft.train.checkpoint import write_atomically
 from atft.train.setup import check_periods
@@ -89,6 +90,9 @@ def train_folds(wanted: TrainRequest) -> dict[str, Any]:
         raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
     panel = places.open_panel(data)
     _check_folds(tier, panel, begun)
+    for number, each in enumerate(folds_of(tier)):
+        if number not in begun:
+            planned(own[number], each, command=wanted.command)
     for number in range(split.count):
         _train_one(replace(wanted, data=data, runs_root=root), number)
     results = [result.read(each.path / "result.json") for each in own]

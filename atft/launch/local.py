@@ -26,6 +26,7 @@ from atft.experiment.tiers import Resolved, resolve
 from atft.launch import places, texts
 from atft.launch.places import Place
 from atft.launch.request import TrainRequest
+from atft.launch.tracked import tracked
 from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
 from atft.launch.workers import Workers
 from atft.observe.console import Screen, patience, progress, stages
@@ -129,13 +130,23 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
     with ray_train.cluster(wanted.address, workers) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(wanted.quiet))
         check_registry(place.registry, setup)
-        run = run or runs.create(place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command)
-        with progress(wanted.quiet) as screen:
+        resumed = run is not None
+        run = run or runs.create(
+            place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command,
+            tier_file=_tier_file(wanted.tier),
+        )  # fmt: skip
+        following = tracked(place, run, command=wanted.command, workers=wanted.workers, resumed=resumed)
+        with following, progress(wanted.quiet) as screen:
             if ray_train:
                 ray_train.fit(run, place, workers, screen)
             else:
                 fit_here(run, place, setup, screen, resume=has_checkpoint(run.path))
     return told(run, place.registry)
+
+
+def _tier_file(tier: str) -> str:
+    """What names the tier from everywhere: a shipped one's name, or the file's whole path."""
+    return str(Path(tier).resolve()) if tier.endswith((".yaml", ".yml")) else tier
 
 
 def fit_here(
@@ -221,7 +232,8 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
         )
     setup = prepare(run.tier, places.open_panel(run.panel), progress=stages(quiet))
     check_registry(place.registry, setup)
-    with place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
+    following = tracked(place, run, command=["atft", "evaluate", str(path)], workers="1", resumed=True)
+    with following, place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
         events.subscribe(screen)
         with Trainer(setup, run.path, events) as trainer:
             trainer.resume()

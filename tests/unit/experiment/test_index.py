@@ -93,7 +93,10 @@ def test_a_name_that_could_lead_elsewhere_is_refused(index: RunIndex, name: str)
 DAMAGES = {
     "torn": (lambda text: text[:30], "cannot be read"),
     "empty": (lambda text: "", "cannot be read"),
-    "of another schema": (lambda text: text.replace('"schema_version": 1', '"schema_version": 9'), "schema_version = 9"),
+    "of another schema": (
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 9'),
+        "schema_version = 9",
+    ),
     "of another run": (lambda text: text.replace('"run": "bad"', '"run": "good"'), "holds an entry of good"),
     "of another state": (lambda text: text.replace("failed", "done"), "holds an entry of bad, done"),
     "a list": (lambda text: "[]", "cannot be read"),
