@@ -84,7 +84,7 @@ def _pack(file: BinaryIO, folder: Path, manifest: Manifest) -> None:
 
 def _check(written: Path, manifest: Manifest, out: Path) -> None:
     try:
-        same, reason = verify(written) == manifest, "its manifest is another one"
+        same, reason = verify(written).dump() == manifest.dump(), "its manifest is another one"
     except UseError as error:
         same, reason = False, str(error).partition(" Nothing was")[0].partition(": ")[2]
     if not same:

@@ -13,7 +13,7 @@ from typing import Any
 
 from atft import __version__
 from atft.errors import UseError
-from atft.experiment.names import check_name
+from atft.experiment.names import PLAIN
 
 MANIFEST = "MANIFEST.json"
 SCHEMA_VERSION = 1
@@ -58,9 +58,11 @@ class Manifest:
             if told["schema_version"] != SCHEMA_VERSION:
                 raise damaged(archive, f"schema_version = {told['schema_version']!r}, this atft reads {SCHEMA_VERSION}")
             files = {name: (str(each["sha256"]), int(each["bytes"])) for name, each in told["files"].items()}
-            found = cls(check_name(told["run"]), files, tuple(told["history"]), str(told["atft_version"]))
+            found = cls(str(told["run"]), files, tuple(told["history"]), str(told["atft_version"]))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise damaged(archive, f"its manifest cannot be read ({type(error).__name__}: {error})") from None
+        if not all(map(PLAIN.fullmatch, found.run.split("/"))):
+            raise damaged(archive, f"its manifest is of a run {found.run!r}, and no run has such a name")
         for name in files:
             if not is_inside(name):
                 raise damaged(archive, f"its manifest names {name!r}, which leads out of the run's directory")

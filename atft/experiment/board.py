@@ -55,7 +55,8 @@ def _counts(runs: Sequence[Listed]) -> str:
     counts = ", ".join(f"{sum(run.state == state for run in runs)} {state}" for state in states)
     return (
         f"{len(runs)} run{'s' * (len(runs) > 1)}: {counts}. "
-        "Figures are of the test period, before costs, with 95 % intervals. Deleted runs stay: their looks at the test period count.\n"
+        "Figures are of the test period, before costs, with 95 % intervals. "
+        "Deleted runs stay: their looks at the test period count.\n"
     )
 
 

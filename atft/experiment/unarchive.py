@@ -83,7 +83,7 @@ def _read(archive: Path, take: Callable[[str, Iterator[bytes]], object]) -> Mani
     with _opened(archive) as (tar, unzipped):
         manifest = _manifest(tar, archive)
         left = dict(manifest.files)
-        for member in tar:
+        while (member := tar.next()) is not None:
             name = member.name.removeprefix(f"{manifest.run}/")
             if member.name == name or name not in left or not member.isreg():
                 raise damaged(archive, f"it holds {member.name!r}, which its manifest does not name, or names once")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,8 @@ from atft.experiment.index import Entry, RunStatus, State, entry_of
 from atft.experiment.listing import Listed
 from atft.launch import places
 from atft.launch.places import Place
-from atft.launch.runs import Found, all_runs, find, remove, write_board
+from atft.launch.run_files import RunFiles
+from atft.launch.runs import Found, by_files, find, remove, write_board
 from atft.storage import Mirror, Store, is_remote, local_path
 
 GONE: tuple[State, ...] = ("archived", "deleted")
@@ -127,12 +129,16 @@ def _remember(place: Place, history: dict[str, list[Entry]], file: Path) -> None
     for entry in (entry for entries in history.values() for entry in entries):
         if entry.file not in known:
             index.add(entry)
-    for name, run in all_runs(place.root).runs.items():
+    files = RunFiles(place.root)
+    for name in files.present(history):
         if name != place.name and not name.startswith(f"{place.name}/"):
             continue
-        entries = history.get(name)
-        state = entries[-1].state if entries else run.state
-        facts = RunStatus(name, tuple(entries)).facts if entries else dict(run.facts)
+        if name in history:
+            known_then = RunStatus(name, tuple(history[name]))
+            state, facts = known_then.state, known_then.facts
+        else:
+            run = by_files(files, name, time.time())
+            state, facts = run.state, dict(run.facts)
         index.record(name, "interrupted" if state == "running" else state, **facts, restored=told)
 
 
@@ -164,7 +170,10 @@ def _written(out: Path) -> Iterator[Path]:
         store.download(out.name, back)
         if _hash_of(back) != _hash_of(local):
             store.delete(out.name)
-            raise UseError(f"archive {places.as_uri(out)}: the store gave back other bytes. Mend: another --out.")
+            raise UseError(
+                f"archive {places.as_uri(out)}: the store gave back other bytes, and it is not kept. "
+                "Mend: a name that does not end in .gz, which some servers compress once more; or another --out."
+            )
 
 
 @contextmanager

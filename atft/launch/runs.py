@@ -62,10 +62,19 @@ def all_runs(root: Path) -> All:
     return All(root, found, tuple(problems), frozenset(each.file for each in read.entries))
 
 
+def by_files(files: RunFiles, name: str, now: float) -> Listed:
+    """A run as its files tell of it.
+
+    Raises:
+        UseError: a file that is no JSON, or a place that does not answer.
+    """
+    config = files.read(name, "config.json") or {}
+    return listing.of_files(name, config, files.read(name, "result.json"), files.last_sign(name), now)
+
+
 def _by_files(files: RunFiles, name: str, now: float) -> Listed | str:
     try:
-        config = files.read(name, "config.json") or {}
-        return listing.of_files(name, config, files.read(name, "result.json"), files.last_sign(name), now)
+        return by_files(files, name, now)
     except UseError as error:
         return str(error)
 

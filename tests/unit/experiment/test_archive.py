@@ -67,6 +67,7 @@ def test_a_restored_run_has_every_byte_and_nothing_else(archive: Path, tmp_path:
     manifest = restore(archive, tmp_path / "back/one")
     assert content_of(tmp_path / "back/one") == CONTENT
     assert manifest == verify(archive)
+    assert manifest.history == ({"file": "x", "facts": {}},)
     assert [path.name for path in (tmp_path / "back").iterdir()] == ["one"]
 
 
@@ -95,8 +96,7 @@ def test_a_flipped_bit_is_refused_wherever_it_is(archive: Path, tmp_path: Path) 
         try:
             restore(bad, tmp_path / "back/one")
         except UseError as error:
-            assert "is damaged" in str(error)
-            assert nothing_is_left(tmp_path)
+            unnoticed += [] if "is damaged" in str(error) and nothing_is_left(tmp_path) else [place]
         else:
             unnoticed.append(place)
             break
@@ -130,13 +130,14 @@ def rewritten(archive: Path, change: Change) -> None:
         members = [(each, (tar.extractfile(each) or io.BytesIO()).read()) for each in tar]
     change(members)
     packed = io.BytesIO()
-    with gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0, compresslevel=4) as zipped:
-        with tarfile.open(fileobj=zipped, mode="w") as tar:
-            for member, content in members:
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as tar,
+    ):
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
     archive.write_bytes(HEADER + WRITER + packed.getvalue()[10:])
-    assert len(members) > 0
 
 
 def renamed(name: str) -> Change:
@@ -202,7 +203,7 @@ def later_schema(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (run_renamed, "run name '../one'"),
+        (run_renamed, "run '../one'"),
         (file_missing, "files of its manifest are missing"),
         (file_twice, "does not name, or names once"),
         (file_added, "'one/more', which its manifest does not name"),
