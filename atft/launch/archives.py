@@ -14,15 +14,13 @@ from typing import Any
 from atft.errors import UseError
 from atft.experiment import archive, unarchive
 from atft.experiment.archive_format import Manifest, damaged
-from atft.experiment.index import Entry, RunStatus, State, entry_of
+from atft.experiment.index import Entry, RunStatus, entry_of
 from atft.experiment.listing import Listed
 from atft.launch import places
 from atft.launch.places import Place
 from atft.launch.run_files import RunFiles
-from atft.launch.runs import Found, by_files, find, remove, write_board
+from atft.launch.runs import GONE, Found, by_files, find, remove, write_board
 from atft.storage import Mirror, Store, is_remote, local_path
-
-GONE: tuple[State, ...] = ("archived", "deleted")
 
 
 def archive_run(run: Path, root: Path, *, out: Path | None, remove_files: bool) -> dict[str, Any]:

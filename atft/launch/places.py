@@ -15,6 +15,7 @@ from atft.errors import UseError
 from atft.experiment import index
 from atft.experiment.index import RunIndex
 from atft.experiment.names import check_name, root_and_name, run_path
+from atft.launch.kept_entries import KeptEntries
 from atft.storage import Mirror, Store, cache_root, fetch_directory, is_remote, local_path
 from atft.storage.backend import s3_options
 
@@ -141,7 +142,8 @@ def index_of(root: Path) -> RunIndex:
     Raises:
         UseError: no such kind of storage.
     """
-    return RunIndex(Store(beside(root, index.NAME)))
+    store = Store(beside(root, index.NAME))
+    return RunIndex(KeptEntries(store, _cache("index", root)) if is_remote(root) else store)
 
 
 def beside(root: Path, name: str) -> str:
@@ -160,8 +162,12 @@ def run_place(root: Path, name: str) -> Place:
     if not is_remote(root):
         return Place(run_path(local_path(root), name))
     uri = f"{as_uri(root)}/{name}"
-    working = cache_root() / "runs" / hashlib.sha256(as_uri(root).encode()).hexdigest()[:16]
-    return Place(run_path(working, name), uri)
+    return Place(run_path(_cache("runs", root), name), uri)
+
+
+def _cache(what: str, root: Path) -> Path:
+    """Where this machine keeps copies of something under a remote ``root``."""
+    return cache_root() / what / hashlib.sha256(as_uri(root).encode()).hexdigest()[:16]
 
 
 def place_of(run: Path) -> Place:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -42,24 +42,31 @@ class RunFiles:
         """The files of one run."""
         return Store(f"{self.uri}/{name}")
 
-    def present(self, known: Iterable[str] = ()) -> set[str]:
+    def present(self, known: Iterable[str] = (), sure: Collection[str] = ()) -> set[str]:
         """Names of the runs that are there: directories with a ``config.json``, also those of folds and members.
 
         Args:
             known: names to look for beside those that a look around finds.
+            sure: names of which a directory in an object store is a run's: none that were ever removed, which leaves
+                an empty directory there.
         """
+        sure = sure if is_remote(self.root) else ()
+
+        def is_run(name: str) -> bool:
+            return name in sure or self.store.exists(f"{name}/config.json")
+
         folders = [name for name in self.store.folders() if PLAIN.fullmatch(name)]
         groups = {name.rpartition("/")[0] for name in known} - {""}
         with ThreadPoolExecutor(READERS) as pool:
-            there = set(_kept(folders, pool.map(self._is_run, folders)))
+            there = set(_kept(folders, pool.map(is_run, folders)))
             outer = sorted({*(name for name in folders if name not in there), *groups})
             inner = [f"{group}/{name}" for group, found in zip(outer, pool.map(self._members, outer)) for name in found]
-            there |= set(_kept(inner, pool.map(self._is_run, inner)))
+            there |= set(_kept(inner, pool.map(is_run, inner)))
             deeper = [name for name in inner if name not in there and name not in outer]
             last = [
                 f"{group}/{name}" for group, found in zip(deeper, pool.map(self._members, deeper)) for name in found
             ]
-            return there | set(_kept(last, pool.map(self._is_run, last)))
+            return there | set(_kept(last, pool.map(is_run, last)))
 
     def read(self, name: str, file: str) -> dict[str, Any] | None:
         """The JSON object in a run's file; None where there is no such file.
@@ -110,9 +117,6 @@ class RunFiles:
             shutil.rmtree(aside)
         except OSError as error:
             raise UseError(f"{error.filename}: cannot be removed: {error.strerror}. Mend: permission.") from None
-
-    def _is_run(self, name: str) -> bool:
-        return self.store.exists(f"{name}/config.json")
 
     def _members(self, group: str) -> list[str]:
         return [name for name in self.of(group).folders() if is_member(name)]

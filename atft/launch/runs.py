@@ -13,7 +13,7 @@ from typing import Any
 
 from atft.errors import UseError
 from atft.experiment import board, listing
-from atft.experiment.index import READERS, RunIndex
+from atft.experiment.index import READERS, RunIndex, State
 from atft.experiment.listing import Listed
 from atft.experiment.names import root_and_name
 from atft.launch import places, texts_runs
@@ -21,6 +21,7 @@ from atft.launch.run_files import RunFiles
 from atft.storage import Store, is_remote, local_path
 
 BOARD_TRIES = 3
+GONE: tuple[State, ...] = ("archived", "deleted")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def all_runs(root: Path) -> All:
     files, now = RunFiles(root), time.time()
     read = places.index_of(root).read()
     known = read.runs()
-    present = files.present(known)
+    sure = [name for name, each in known.items() if not set(GONE) & {entry.state for entry in each.history}]
+    present = files.present(known, sure)
     found = {name: listing.of_index(each, name in present, files.last_sign, now) for name, each in known.items()}
     problems = list(read.unreadable)
     untold = sorted(present - known.keys())

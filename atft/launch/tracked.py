@@ -62,7 +62,8 @@ def tell(place: Place, state: State, **facts: Any) -> None:
 
 def planned(place: Place, tier: Tier, **facts: Any) -> None:
     """Write down that a run of ``tier`` is going to be made; where that cannot be, there is a warning."""
-    tell(place, "planned", **run_facts.of_config({"tier": tier.model_dump(mode="json")}), **facts)
+    known = run_facts.of_config({"tier": tier.model_dump(mode="json")})
+    tell(place, "planned", **{name: value for name, value in known.items() if value is not None} | facts)
 
 
 def _first_line(error: BaseException) -> str:
