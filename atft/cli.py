@@ -19,6 +19,7 @@ from atft.commands import (
     ensemble,
     modes,
     results,
+    runs,
     score,
     train,
     validate,
@@ -39,7 +40,7 @@ for _command in (
     data.data, before.tiers, modes.modes, validate.validate, diff.diff, before.folds, before.baselines, verify.verify,
     train.train, ensemble.ensemble, watch.watch,
     results.evaluate, compare.compare, results.backtest, results.power, results.trials, results.report,
-    results.predict, score.score,
+    results.predict, score.score, runs.runs,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from atft.config import MODES, Tier
-from atft.experiment import environment, estimates, rules
+from atft.experiment import estimates, rules, variables
 from atft.experiment.checklist import Checklist, Material, Row
 from atft.experiment.diff import Differences, differences
 from atft.experiment.tiers import Resolved
@@ -197,7 +197,7 @@ class _Maker:
 
     def from_environment(self) -> Row:
         check, rule = "environment", "says nothing that is learned"
-        found = list(environment.variables(self.sources))
+        found = list(variables.variables(self.sources))
         if not found:
             return Row(check, "pass", "sets nothing", rule, "")
         learned = self.tier.learning().keys()

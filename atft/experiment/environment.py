@@ -1,139 +1,149 @@
-"""What the environment says about a tier: settings, and variables that look like settings and are none."""
+"""What a run was made with: packages, the revision of the code, the machine; and whether a process still lives."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import os
+import platform
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+from atft import __version__
 
-from atft.config import Tier
-from atft.errors import UseError
-
-PREFIX = "ATFT_"
-NOT_SETTINGS = frozenset({"ATFT_NASDAQ", "ATFT_CACHE"})
-"""Variables with our prefix that are no settings: where tests find real data, and where copies of remote files lie."""
-
-SHORT_NAMES = {
-    "SHARPE_WEIGHT": "objective.weights.sharpe",
-    "RANKIC_WEIGHT": "objective.weights.rank_ic",
-    "CS_IC_WEIGHT": "objective.weights.cs_ic",
-    "HIDDEN_SIZE": "model.hidden_size",
-    "BATCH_SIZE": "batch.days",
-    "LR": "phases.*.learning_rate",
-}
-"""Short environment names and what they set; ``BATCH_SIZE`` is divided by ``batch.stocks_per_day``."""
-
-MEANT = {name: name for name in SHORT_NAMES} | {
-    "LEARNING_RATE": "LR",
-    "MAX_EPOCHS": f"{PREFIX}MAX_EPOCHS",
-    "FORCE_SINGLE_PROCESS": f"{PREFIX}MODE=safe",
-}
-"""Names that a variable may have been meant to have, and what would do it."""
-
-NEAR = 0.9
-"""Similarity (:class:`difflib.SequenceMatcher`) from which a name is taken for a misspelt one: one letter left out,
-added, exchanged with its neighbour or replaced in a name of ten. The first letter has to be the same: ``PATCH_SIZE``
-is a word of its own."""
-SHORTEST = 6
-"""Names with fewer letters are too like others to be guessed at: ``LRU`` is not ``LR``."""
-NEAR_PREFIX = 0.75
-"""As :data:`NEAR` of the prefix, before what is exactly a setting's name: ``AFTF_SEED``."""
-
-FORCED = (
-    "environment FORCE_SINGLE_PROCESS is not accepted: it once changed the batch behind its users' backs. "
-    "Mend: --set mode=safe, which changes how a run uses the machine and nothing that it learns."
-)
+PACKAGES = (
+    "torch", "torch-geometric", "numpy", "scipy", "polars", "pyarrow", "pydantic", "pydantic-settings", "pyyaml",
+    "lightgbm", "safetensors", "ray", "jinja2", "matplotlib",
+)  # fmt: skip
+"""What a run may load beside the standard library."""
+PACKAGE = Path(__file__).resolve().parents[1]
+GIT_SECONDS = 10.0
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the environment says.
+def environment() -> dict[str, Any]:
+    """Packages, code and hardware of this process, as plain data."""
+    return {"packages": packages(), "code": code(), "hardware": hardware()}
 
-    Attributes:
-        layers: source and settings of each variable that sets something, the short names first.
-        problems: what is wrong with others, each with its mend.
+
+def packages() -> dict[str, str]:
+    """Versions of Python and of the packages that a run may load; those that are not installed are left out."""
+    found = {"python": platform.python_version(), "atft": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def code(package: Path = PACKAGE) -> dict[str, Any]:
+    """Which code this is: the commit and whether files differ from it in a checkout, the version otherwise.
+
+    Args:
+        package: directory of the package.
     """
-
-    layers: tuple[tuple[str, dict[str, Any]], ...]
-    problems: tuple[str, ...]
-
-
-class _Environment(BaseSettings, Tier):
-    """The tier's fields as pydantic-settings reads them from the environment; never instantiated."""
-
-    model_config = SettingsConfigDict(extra="ignore")
+    told: dict[str, Any] = {"version": __version__, "commit": None, "dirty": None}
+    checkout = package.parent
+    if not (checkout / ".git").exists():
+        return told
+    commit = _git(checkout, "rev-parse", "HEAD")
+    changes = _git(checkout, "status", "--porcelain", "--", package.name, "helm/atft/tiers")
+    return told | {"commit": commit or None, "dirty": None if changes is None else bool(changes)}
 
 
-def read(environ: Mapping[str, str]) -> Found:
-    """Sort the variables of ``environ`` into settings, problems, and what is none of ours."""
-    layers = [(f"environment {name}", {name: environ[name]}) for name in sorted(SHORT_NAMES.keys() & environ.keys())]
-    problems = [FORCED] if "FORCE_SINGLE_PROCESS" in environ else []
-    for variable in sorted(environ):
-        if variable.upper().startswith(PREFIX) and variable not in NOT_SETTINGS:
-            try:
-                layers.append((f"environment {variable}", _nested(variable, environ[variable])))
-            except UseError as error:
-                problems.append(str(error))
-        elif meant := lookalike(variable):
-            problems.append(
-                f"environment {variable}: no such setting, and it would be passed over. Nearest: {meant}. "
-                f"Mend: {meant}, or unset {variable}."
-            )
-    return Found(tuple(layers), tuple(problems))
-
-
-def lookalike(variable: str) -> str | None:
-    """What a variable that sets nothing seems to have been meant for; None where it is like nothing of ours.
-
-    Compared in capitals, since a variable in small letters is as easily passed over as a misspelt one.
-    """
-    name = variable.upper()
-    if variable in SHORT_NAMES or variable == "FORCE_SINGLE_PROCESS" or variable in NOT_SETTINGS:
-        return None
-    if name in MEANT:
-        return MEANT[name]
-    if len(name) >= SHORTEST:
-        same = [each for each in MEANT if each[0] == name[0] and len(each) >= SHORTEST]
-        if near := difflib.get_close_matches(name, same, n=1, cutoff=NEAR):
-            return MEANT[near[0]]
-    prefix, _, rest = name.partition("_")
-    field = rest.strip("_").partition("__")[0].lower()
-    if field in Tier.model_fields and f"{prefix}_" != PREFIX and _like(prefix, PREFIX[:-1]) >= NEAR_PREFIX:
-        return f"{PREFIX}{rest.strip('_')}"
-    return None
-
-
-def _like(one: str, other: str) -> float:
-    return difflib.SequenceMatcher(None, one, other).ratio()
-
-
-def _nested(variable: str, value: str) -> dict[str, Any]:
-    """What pydantic-settings reads from one variable.
-
-    Raises:
-        UseError: a value that cannot be read, or no such group of settings.
-    """
-    source = EnvSettingsSource(_Environment, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False)
-    source.env_vars = {variable.lower(): value}
+def _git(checkout: Path, *command: str) -> str | None:
+    """What Git says; None where there is no Git, or it refuses."""
     try:
-        layer = source()
-    except Exception as error:
-        raise UseError(f"environment {variable} = {value!r} cannot be read: {error}") from None
-    if not layer:
-        known = [f"{PREFIX}{field.upper()}" for field in Tier.model_fields]
-        near = difflib.get_close_matches(variable.upper().partition("__")[0], known, n=1)
-        hint = f" Nearest: {near[0]}." if near else ""
-        raise UseError(
-            f"environment {variable}: no such setting.{hint} Mend: unset it, or use one of {', '.join(known)}."
+        done = subprocess.run(
+            ["git", "-C", str(checkout), *command], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
         )
-    return layer
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
 
 
-def variables(provenance: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Variable and path of every value that came from the environment."""
-    for path, source in provenance.items():
-        if source.startswith("environment "):
-            yield source.removeprefix("environment "), path
+def hardware() -> dict[str, Any]:
+    """Processor, cores that this process may use, memory in bytes, and GPUs that it sees."""
+    return {
+        "system": platform.platform(),
+        "cpu": _processor(),
+        "cores": _cores(),
+        "memory_bytes": _memory(),
+        **_gpus(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError):
+        return None
+
+
+def _gpus() -> dict[str, Any]:
+    """Of a process that has loaded torch: whoever trains has, and nothing else has to load it for this."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {"gpus": [], "cuda": None}
+    names = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {"gpus": names, "cuda": torch.version.cuda}
+
+
+def process() -> dict[str, Any]:
+    """This process, so that another one can tell later whether it still lives."""
+    return {"pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname(), **_kernel()}
+
+
+def is_alive(told: Mapping[str, Any]) -> bool | None:
+    """Whether a process that :func:`process` told still lives; None where this machine cannot know.
+
+    A number of a process means something only under the kernel that gave it and in its name space; numbers are used
+    again, and so the time of the start counts too.
+    """
+    here = {"host": socket.gethostname(), **_kernel()}
+    same = ("boot", "namespace") if here["boot"] else ("boot", "host")
+    if any(told.get(name) != here[name] for name in same) or not isinstance(told.get("pid"), int):
+        return None
+    if told.get("started") is not None:
+        return bool(_started(told["pid"]) == told["started"])
+    try:
+        os.kill(told["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _kernel() -> dict[str, str | None]:
+    """The boot of this machine's kernel and the name space of its processes; None where there is no ``/proc``."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return {"boot": boot, "namespace": os.readlink("/proc/self/ns/pid")}
+    except OSError:
+        return {"boot": None, "namespace": None}
+
+
+def _started(pid: int) -> int | None:
+    """When a process was started, in the kernel's ticks since its boot; None where there is none, or a dead one."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if told[0] in "ZX" else int(told[19])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import platform
-import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from atft import __version__
 from atft.config import Tier
 from atft.data.manifest import Inputs, Manifest
 from atft.errors import UseError
+from atft.experiment.names import check_part, is_member
 from atft.experiment.tiers import Resolved
-from atft.schemes import fold_name, fold_told, is_fold
+from atft.schemes import fold_name, fold_told
 from atft.train.checkpoint import write_atomically
 
 PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy")
@@ -67,13 +67,19 @@ def new_name(tier: Tier) -> str:
 
 
 def check_free_name(name: str | None) -> None:
-    """Refuse the name of a fold for a run by itself: folds are counted, and find what lies beside, a directory higher.
+    """Refuse a name that folds, points of a sweep or members have: their looks are counted one directory higher.
 
     Raises:
         UseError: as said.
     """
-    if name is not None and is_fold(name):
-        raise UseError(f"--run {name}: is what the folds of --folds all are called. Mend: --run mine-{name}.")
+    if name is None:
+        return
+    check_part(name)
+    if is_member(name):
+        raise UseError(
+            f"--run {name}: is what folds, points of a sweep or members of an ensemble are called. "
+            f"Mend: --run mine-{name}."
+        )
 
 
 def check_new(path: Path) -> None:
@@ -99,6 +105,7 @@ def create(
     baseline: str | None = None,
     beside_members: bool = False,
     checks: Mapping[str, Any] | None = None,
+    tier_file: str | None = None,
 ) -> Run:
     """Make the directory of a new run.
 
@@ -111,6 +118,7 @@ def create(
         baseline: which one it is a run of, where it is one.
         beside_members: the directory is there already, with the runs of an ensemble's members.
         checks: its checklist, with what was accepted.
+        tier_file: name of the shipped tier, or path of its file, where it is known.
 
     Raises:
         UseError: the directory cannot be made or written; nothing is left behind.
@@ -120,22 +128,21 @@ def create(
         path.mkdir(parents=True, exist_ok=beside_members)
     except OSError as error:
         raise UseError(f"run {path}: the directory cannot be made: {error.strerror}. Mend: another --runs.") from None
-    described = (
-        {
-            "tier": tier.model_dump(mode="json"),
-            "provenance": resolved.provenance,
-            "panel": str(panel),
-            "panel_sha256": manifest.sha256,
-            "inputs": manifest.inputs.model_dump(mode="json"),
-            "command": command,
-            "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "versions": {"atft": __version__, "python": sys.version.split()[0]}
-            | {each: version(each) for each in PACKAGES},
-            "machine": {"system": platform.platform(), "processor": platform.machine()},
-        }
-        | ({"baseline": baseline} if baseline else {})
-        | ({"checks": dict(checks)} if checks else {})
-    )
+    described = {
+        "tier": tier.model_dump(mode="json"),
+        "provenance": resolved.provenance,
+        "panel": str(panel),
+        "panel_sha256": manifest.sha256,
+        "inputs": manifest.inputs.model_dump(mode="json"),
+        "command": command,
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "versions": {"atft": __version__, "python": sys.version.split()[0]}
+        | {each: version(each) for each in PACKAGES},
+        "machine": {"system": platform.platform(), "processor": platform.machine()},
+    }
+    described |= {"baseline": baseline} if baseline else {}
+    described |= {"checks": dict(checks)} if checks else {}
+    described |= {"tier_file": tier_file} if tier_file else {}
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:
@@ -166,17 +173,6 @@ def open_run(path: Path) -> Run:
     except (OSError, KeyError, ValueError, ValidationError) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UseError(f"{path}/config.json: cannot be read: {reason}. Mend: start a new run.") from None
-
-
-def run_path(root: Path, name: str) -> Path:
-    """Directory of the run ``name`` under ``root``.
-
-    Raises:
-        UseError: a name that is no plain directory name.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UseError(f"run name {name!r}: letters, digits, '.', '_' and '-' only, starting with a letter or digit.")
-    return root / name
 
 
 def _dump(file: Path, described: dict[str, Any]) -> None:

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from atft.config import MODES, Tier
 from atft.errors import UseError
-from atft.experiment import environment
-from atft.experiment.environment import NOT_SETTINGS as NOT_SETTINGS
-from atft.experiment.environment import PREFIX
-from atft.experiment.environment import SHORT_NAMES as SHORT_NAMES
+from atft.experiment import variables
+from atft.experiment.variables import NOT_SETTINGS as NOT_SETTINGS
+from atft.experiment.variables import PREFIX
+from atft.experiment.variables import SHORT_NAMES as SHORT_NAMES
 from atft.schemes import SPLITS
 
 FLAGS = {
@@ -75,7 +75,7 @@ def resolve(
     """
     environ = os.environ if environ is None else environ
     flags = flags or {}
-    found = environment.read(environ)
+    found = variables.read(environ)
     problems = [*found.problems, *(value.told for value in flags.values() if isinstance(value, Unreadable))]
     flags = {path: value for path, value in flags.items() if not isinstance(value, Unreadable)}
     values: dict[str, Any] = {}

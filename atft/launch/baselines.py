@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from atft.experiment.tiers import Resolved
 from atft.launch import places, texts
 from atft.launch.local import fit_here
 from atft.launch.places import Place
+from atft.launch.tracked import tracked
 from atft.observe.console import progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
@@ -185,7 +187,7 @@ def _fit(job: Job, name: str, resolved: Resolved, place: Place) -> None:
         **rivals.result_fields(rival),
     )  # fmt: skip
     run = _opened(job, name, resolved, place)
-    with place.kept(), EventLog(run.events) as events:
+    with _followed(job, place, run), place.kept(), EventLog(run.events) as events:
         for file, text in rival.files.items():
             write_atomically(run.path / file, lambda path, text=text: path.write_text(text))  # type: ignore[misc]
         score_table.write(found.scores, run.path / score_table.TEST_SCORES)
@@ -202,8 +204,13 @@ def _train(job: Job, name: Architecture, resolved: Resolved, place: Place) -> No
     setup = prepare(rival.tier, job.ground.panel, progress=job.tell)
     if not rival.is_close:
         setup = replace(setup, warnings=(*setup.warnings, _apart(name, rival)))
-    with progress(job.quiet) as screen:
+    with _followed(job, place, run), progress(job.quiet) as screen:
         fit_here(run, place, setup, screen, resume=has_checkpoint(run.path), baseline=_described(name, rival))
+
+
+def _followed(job: Job, place: Place, run: Run) -> AbstractContextManager[None]:
+    """The index of runs is told what becomes of the run."""
+    return tracked(place, run, command=job.command, workers="1", resumed=has_checkpoint(run.path))
 
 
 def _opened(job: Job, name: str, resolved: Resolved, place: Place) -> Run:

@@ -33,6 +33,7 @@ from atft.launch.local import train_run
 from atft.launch.places import Place
 from atft.launch.prediction import Model, Trained
 from atft.launch.request import TrainRequest
+from atft.launch.tracked import planned, tracked
 from atft.observe.console import stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
@@ -79,6 +80,10 @@ def ensemble_run(wanted: Wanted) -> dict[str, Any]:
     _check_place(place, resolved, wanted)
     tell = stages(request.quiet)
     root = request.runs_root / place.path.name
+    begun = places.run_place(request.runs_root, f"{place.path.name}/{member_name(wanted.seeds[0])}").path.exists()
+    for seed in wanted.seeds if not begun else ():
+        each = places.run_place(root, member_name(seed))
+        planned(each, changed(resolved.tier, {"seed": seed}), command=request.command)
     _train(wanted, root, tell)
     own = [places.place_of(root / member_name(seed)) for seed in wanted.seeds]
     members = [Trained.open(each.path) for each in own]
@@ -99,7 +104,10 @@ def ensemble_run(wanted: Wanted) -> dict[str, Any]:
         combined(scores["test"], wanted.combine), ground, place.registry, run=place.path.name,
         variant=f"ensemble of {len(members)} {wanted.combine}", weights=None, **_made(members, found, seconds),
     )  # fmt: skip
-    with place.kept(), EventLog(run.events) as events:
+    with (
+        tracked(place, run, command=request.command, workers=request.workers, resumed=False),
+        place.kept(), EventLog(run.events) as events,
+    ):  # fmt: skip
         score_table.write(assessed.scores, run.path / score_table.TEST_SCORES)
         result.write(run.result, assessed.result)
         events.write("run_finished", result=str(run.result), seconds=seconds)

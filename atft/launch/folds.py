@@ -23,6 +23,7 @@ from atft.experiment.tiers import resolve
 from atft.launch import fold_texts, local, places
 from atft.launch.places import Place
 from atft.launch.request import TrainRequest
+from atft.launch.tracked import planned
 from atft.launch.validate import checked_folds
 from atft.schemes import fold_name
 from atft.storage import Store
@@ -91,6 +92,9 @@ def train_folds(wanted: TrainRequest) -> dict[str, Any]:
     panel = places.open_panel(data)
     _check_folds(tier, panel, begun)
     wanted = checked_folds(wanted, resolved, data, begun=bool(begun))
+    for number, each in enumerate(folds_of(tier)):
+        if number not in begun:
+            planned(own[number], each, command=wanted.command)
     for number in range(split.count):
         _train_one(replace(wanted, data=data, runs_root=root), number)
     results = [result.read(each.path / "result.json") for each in own]

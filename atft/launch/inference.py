@@ -18,7 +18,8 @@ from atft.evaluate.multiple import Family
 from atft.evaluate.paired import Paired
 from atft.evaluate.pairing import check_comparable, common_rows
 from atft.evaluate.result import Result
-from atft.experiment import plan, runs
+from atft.experiment import plan
+from atft.experiment.names import run_path
 from atft.experiment.plan import Level, Row, Seeds
 from atft.experiment.registry import Evaluation, Trials, recipe_sha256
 from atft.experiment.runs import Run
@@ -149,9 +150,7 @@ def _result_of(place: Place, evaluation: Evaluation) -> Result | None:
             store.download("result.json", Path(folder, "result.json"))
             found = result.read(Path(folder, "result.json"))
     else:
-        file = place.root
-        for part in name.split("/"):
-            file = runs.run_path(file, part)
+        file = run_path(place.root, name)
         if not (file / "result.json").exists():
             return None
         found = result.read(file / "result.json")

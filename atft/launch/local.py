@@ -26,6 +26,7 @@ from atft.experiment.tiers import Resolved, resolve
 from atft.launch import places, texts
 from atft.launch.places import Place
 from atft.launch.request import TrainRequest
+from atft.launch.tracked import tracked
 from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
 from atft.launch.validate import before_training
 from atft.launch.workers import Workers
@@ -137,15 +138,23 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(wanted.quiet))
         check_registry(place.registry, setup)
         watched = Watched(stop_on, _curve(wanted.against, resolved.tier))
+        resumed = run is not None
         run = run or runs.create(
-            place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command, checks=checks
-        )
-        with progress(wanted.quiet) as screen:
+            place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command,
+            checks=checks, tier_file=_tier_file(wanted.tier),
+        )  # fmt: skip
+        following = tracked(place, run, command=wanted.command, workers=wanted.workers, resumed=resumed)
+        with following, progress(wanted.quiet) as screen:
             if ray_train:
                 ray_train.fit(run, place, workers, screen, watched)
             else:
                 fit_here(run, place, setup, screen, resume=has_checkpoint(run.path), watched=watched)
     return told(run, place.registry)
+
+
+def _tier_file(tier: str) -> str:
+    """What names the tier from everywhere: a shipped one's name, or the file's whole path."""
+    return str(Path(tier).resolve()) if tier.endswith((".yaml", ".yml")) else tier
 
 
 def fit_here(
@@ -242,7 +251,8 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
         )
     setup = prepare(run.tier, places.open_panel(run.panel), progress=stages(quiet))
     check_registry(place.registry, setup)
-    with place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
+    following = tracked(place, run, command=["atft", "evaluate", str(path)], workers="1", resumed=True)
+    with following, place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
         events.subscribe(screen)
         with Trainer(setup, run.path, events) as trainer:
             trainer.resume()

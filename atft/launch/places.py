@@ -9,16 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from atft.data.files import SUFFIXES, Source, locate, named
-from atft.data.panel import Panel
 from atft.errors import UseError
-from atft.experiment import registry, runs
-from atft.experiment.registry import Registry
-from atft.experiment.runs import Run
-from atft.schemes import is_fold
+from atft.experiment import index
+from atft.experiment.index import RunIndex
+from atft.experiment.names import check_name, root_and_name, run_path
+from atft.launch.kept_entries import KeptEntries
 from atft.storage import Mirror, Store, cache_root, fetch_directory, is_remote, local_path
 from atft.storage.backend import s3_options
+
+if TYPE_CHECKING:  # loaded where used: `atft runs list` can do without torch and Polars
+    from atft.data.files import Source
+    from atft.data.panel import Panel
+    from atft.experiment.registry import Registry
+    from atft.experiment.runs import Run
 
 STORE_SECONDS = 5.0
 """How often what a run has written is copied to its object store."""
@@ -77,15 +82,18 @@ class Place:
 
     @property
     def root(self) -> Path:
-        """Directory or URI of all runs; the runs of folds lie in a directory of their own in it."""
-        place = Path(os.path.abspath(self.path)) if self.uri is None else Path(self.uri)
-        return place.parent.parent if is_fold(place.name) else place.parent
+        """Where runs lie, a directory or a URI; runs of one sweep, ensemble or scheme lie one directory lower."""
+        return root_and_name(self._place)[0]
+
+    @property
+    def name(self) -> str:
+        """The run's name relative to :attr:`root`, as ``first`` or ``walk/fold-00``."""
+        return root_and_name(self._place)[1]
 
     @property
     def folder(self) -> str:
-        """Directory of the run relative to that of all runs: the name of the folds it belongs to, or empty."""
-        place = Path(os.path.abspath(self.path)) if self.uri is None else Path(self.uri)
-        return place.parent.name if is_fold(place.name) else ""
+        """The directory of runs that belong together which the run lies in, relative to :attr:`root`; or empty."""
+        return self.name.rpartition("/")[0]
 
     @property
     def registry(self) -> Registry:
@@ -94,6 +102,15 @@ class Place:
         The runs of folds are counted with the runs beside the directory that they lie in.
         """
         return registry_of(self.root, self.folder)
+
+    @property
+    def index(self) -> RunIndex:
+        """The states of all runs beside this one, written as the registry is."""
+        return index_of(self.root)
+
+    @property
+    def _place(self) -> Path:
+        return self.path if self.uri is None else Path(self.uri)
 
     @contextmanager
     def kept(self) -> Iterator[Callable[[str], object]]:
@@ -119,21 +136,43 @@ def registry_of(root: Path, folder: str = "") -> Registry:
     Raises:
         UseError: no such kind of storage.
     """
-    place = f"{as_uri(root)}/{registry.NAME}" if is_remote(root) else local_path(root) / registry.NAME
-    return Registry(Store(place, tries=REGISTRY_TRIES), folder)
+    from atft.experiment import registry
+
+    return registry.Registry(Store(beside(root, registry.NAME), tries=REGISTRY_TRIES), folder)
+
+
+def index_of(root: Path) -> RunIndex:
+    """The index of the runs under ``root``, a directory or a URI.
+
+    Raises:
+        UseError: no such kind of storage.
+    """
+    store = Store(beside(root, index.NAME))
+    return RunIndex(KeptEntries(store, _cache("index", root)) if is_remote(root) else store)
+
+
+def beside(root: Path, name: str) -> str:
+    """The file or directory ``name`` among the runs under ``root``, a directory or a URI."""
+    return f"{as_uri(root)}/{name}" if is_remote(root) else str(local_path(root) / name)
 
 
 def run_place(root: Path, name: str) -> Place:
     """The place of the run ``name`` under ``root``, a directory or a URI.
 
     Raises:
-        UseError: a name that is no plain directory name.
+        UseError: a name that no run can have.
     """
+    check_name(name)
+    root, name = root_and_name(root / name)  # one place, however it is named
     if not is_remote(root):
-        return Place(runs.run_path(local_path(root), name))
+        return Place(run_path(local_path(root), name))
     uri = f"{as_uri(root)}/{name}"
-    working = cache_root() / "runs" / hashlib.sha256(as_uri(root).encode()).hexdigest()[:16]
-    return Place(runs.run_path(working, name), uri)
+    return Place(run_path(_cache("runs", root), name), uri)
+
+
+def _cache(what: str, root: Path) -> Path:
+    """Where this machine keeps copies of something under a remote ``root``."""
+    return cache_root() / what / hashlib.sha256(as_uri(root).encode()).hexdigest()[:16]
 
 
 def place_of(run: Path) -> Place:
@@ -144,7 +183,7 @@ def place_of(run: Path) -> Place:
     """
     if not is_remote(run):
         return Place(local_path(run))
-    found = run_place(run.parent, run.name)
+    found = run_place(*root_and_name(run))
     found.fetch()
     return found
 
@@ -155,7 +194,9 @@ def open_run(run: Path) -> Run:
     Raises:
         UseError: no run there, or a description that cannot be read.
     """
-    return runs.open_run(place_of(run).path)
+    from atft.experiment.runs import open_run
+
+    return open_run(place_of(run).path)
 
 
 def open_panel(panel: Path) -> Panel:
@@ -164,6 +205,8 @@ def open_panel(panel: Path) -> Panel:
     Raises:
         UseError: no panel there, or the store does not answer.
     """
+    from atft.data.panel import Panel
+
     return Panel.open(
         fetch_directory(as_uri(panel), cache_root() / "panels") if is_remote(panel) else local_path(panel)
     )
@@ -175,6 +218,8 @@ def open_source(place: Path) -> Source:
     Raises:
         UseError: nothing there, files of two kinds, or the store does not answer.
     """
+    from atft.data.files import SUFFIXES, locate, named
+
     if not is_remote(place):
         return locate(local_path(place))
     uri, mark, options = as_uri(place).partition("?")

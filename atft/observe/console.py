@@ -103,6 +103,12 @@ def stages(quiet: bool = False, file: IO[str] | None = None) -> Callable[[str, f
     return tell
 
 
+def warn(text: str, file: IO[str] | None = None) -> None:
+    """One line on standard error about what went wrong beside the run and does not stop it."""
+    target = file if file is not None else sys.stderr
+    print(_printable(f"warning: {text}", target), file=target, flush=True)
+
+
 def patience(quiet: bool = False, file: IO[str] | None = None) -> Callable[[str, float], None]:
     """As :func:`stages` for work that may take seconds or minutes: how far it is, every twenty seconds.
 

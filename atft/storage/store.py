@@ -90,6 +90,18 @@ class Store:
         }
         return {name: files[name] for name in sorted(files) if not is_temporary(name)}
 
+    def folders(self) -> tuple[str, ...]:
+        """Names of the directories directly under it; on object stores, of all that have something in them.
+
+        Raises:
+            UseError: it cannot be listed.
+        """
+        from pyarrow.fs import FileSelector, FileType
+
+        selector = FileSelector(self._root, recursive=False, allow_not_found=True)
+        found = self._attempt(self.uri, "listed", lambda: self._files.get_file_info(selector))
+        return tuple(sorted(info.base_name for info in found if info.type == FileType.Directory))
+
     def exists(self, name: str) -> bool:
         """Whether there is a file ``name``.
 

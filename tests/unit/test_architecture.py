@@ -41,6 +41,8 @@ OWNERS = {
     "matplotlib": {"report"},
     "jinja2": {"report"},
     "sklearn": {"evaluate"},
+    "mlflow": {"experiment"},
+    "tensorboard": {"experiment"},
     "torch_geometric": {"model"},
     "click": {"cli", "commands"},
     "rich": {"observe", "commands"},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from atft.errors import UseError
-from atft.experiment.environment import SHORT_NAMES, lookalike, read
 from atft.experiment.tiers import resolve
+from atft.experiment.variables import SHORT_NAMES, lookalike, read
 
 MISSPELT = {
     "SHARPE_WIEGHT": "SHARPE_WEIGHT", "SHARPE_WEIGTH": "SHARPE_WEIGHT", "BATCHSIZE": "BATCH_SIZE",

@@ -1,0 +1,70 @@
+"""What becomes of a run, written into the index of runs while it goes: by whoever launches it, never by a worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from atft.config import Tier
+from atft.errors import UseError
+from atft.experiment import run_facts
+from atft.experiment.environment import environment, process
+from atft.experiment.index import State
+from atft.experiment.runs import Run
+from atft.launch import runs as listings
+from atft.launch.places import Place
+from atft.observe.console import warn
+from atft.train.wishes import Interrupted
+
+
+@contextmanager
+def tracked(place: Place, run: Run, *, command: list[str], workers: str, resumed: bool) -> Iterator[None]:
+    """The index tells that the run is running while the context lasts, and afterwards what came of it.
+
+    The index is told as well as may be: where it cannot be written there is a warning, and the run goes on.
+
+    Args:
+        place: where the run lies.
+        run: it; its directory holds its description already.
+        command: what the user typed.
+        workers: a number or a range, as asked for.
+        resumed: the run goes on and does not begin.
+    """
+    config = json.loads((run.path / "config.json").read_text())
+    facts = run_facts.of_config(config) | run_facts.differences(config)
+    facts |= {"command": command, "workers": workers, "resumed": resumed, "mode": run.tier.mode}
+    tell(place, "running", **facts, environment=environment(), process=process())
+    try:
+        yield
+    except BaseException as error:  # also Ctrl-C and an exit, which are no Exception
+        stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
+        tell(place, "interrupted" if stopped else "failed", reason=_first_line(error))
+        raise
+    tell(place, "done", **run_facts.of_result(json.loads(run.result.read_text())))
+
+
+def tell(place: Place, state: State, **facts: Any) -> None:
+    """Write a change of state down, and renew the board at a run's end; where either cannot be, there is a warning."""
+    try:
+        place.index.record(place.name, state, **facts)
+    except (UseError, OSError) as error:
+        warn(f"the index of runs does not know that {place.name} is {state}: {error}")
+        return
+    if state in ("planned", "running"):
+        return
+    try:
+        listings.write_board(place.root)
+    except (UseError, OSError) as error:
+        warn(f"EXPERIMENTS.md is not renewed: {error}")
+
+
+def planned(place: Place, tier: Tier, **facts: Any) -> None:
+    """Write down that a run of ``tier`` is going to be made; where that cannot be, there is a warning."""
+    known = run_facts.of_config({"tier": tier.model_dump(mode="json")})
+    tell(place, "planned", **{name: value for name, value in known.items() if value is not None} | facts)
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
