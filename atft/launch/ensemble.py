@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
-from collections import deque
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +79,9 @@ def ensemble_run(wanted: Wanted) -> dict[str, Any]:
     root = request.runs_root / place.path.name
     begun = places.run_place(request.runs_root, f"{place.path.name}/{member_name(wanted.seeds[0])}").path.exists()
     for seed in wanted.seeds if not begun else ():
-        each = places.run_place(root, member_name(seed))
-        planned(each, changed(resolved.tier, {"seed": seed}), command=request.command)
+        planned(
+            places.run_place(root, member_name(seed)), changed(resolved.tier, {"seed": seed}), command=request.command
+        )
     _train(wanted, root, tell)
     own = [places.place_of(root / member_name(seed)) for seed in wanted.seeds]
     members = [Trained.open(each.path) for each in own]
@@ -148,54 +146,29 @@ def _train(wanted: Wanted, root: Path, tell: Any) -> None:
     """Every member to its end: in this process one after another, or several processes at once."""
     request = wanted.request
     at_once = wanted.at_once or max(1, processors() // CORES_OF_A_MEMBER)
+    members = [
+        replace(request, flags={**request.flags, "seed": seed}, runs_root=root, name=member_name(seed), again=True)
+        for seed in wanted.seeds
+    ]
     if at_once == 1:
-        for seed in wanted.seeds:
-            tell(f"member of seed {seed}", 0.0)
-            flags = {**request.flags, "seed": seed}
-            train_run(replace(request, flags=flags, runs_root=root, name=member_name(seed), again=True, resume=False))
+        for member in members:
+            tell(f"{member.name}", 0.0)
+            train_run(member)
         return
-    waiting, running = deque(wanted.seeds), dict[int, subprocess.Popen[str]]()
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                seed = waiting.popleft()
-                tell(f"member of seed {seed}", 0.0)
-                running[seed] = _process(request, root, seed, at_once)
-            time.sleep(0.1)
-            for seed in [seed for seed, process in running.items() if process.poll() is not None]:
-                _check_ended(seed, running.pop(seed))
-    finally:
-        for process in running.values():  # asked, so that each leaves a checkpoint
-            process.terminate()
-        for process in running.values():
-            process.wait()
+    tell(f"{len(members)} members, {at_once} at once", 0.0)
+    threads = max(1, processors() // at_once)
+    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
+        training = {pool.submit(_member_alone, member, threads): member.name for member in members}
+        for done in as_completed(training):
+            if error := done.exception():
+                pool.shutdown(wait=True, cancel_futures=True)  # those that have begun end as they would alone
+                kind = UseError if isinstance(error, UseError) else RunError
+                raise kind(f"{training[done]}: {error}") from error
 
 
-def _process(request: TrainRequest, root: Path, seed: int, at_once: int) -> subprocess.Popen[str]:
-    threads = {"runtime.threads": max(1, processors() // at_once)}
-    flags = {**threads, **request.flags, "seed": seed}
-    given = [f"--set={path}={json.dumps(value)}" for path, value in flags.items() if path not in SHORT]
-    given += [f"{SHORT[path]}={value}" for path, value in flags.items() if path in SHORT]
-    given += [f"--accept={reason}" for reason in request.accept]
-    command = [
-        sys.executable, "-m", "atft", "train", request.tier, "--data", str(places.absolute(request.data)),  # type: ignore[arg-type]
-        "--runs", str(root), "--run", member_name(seed), "--again", "--json", *given,
-    ]  # fmt: skip
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ})
-
-
-SHORT = {"BATCH_SIZE": "--batch-size", "LR": "--lr"}
-"""Settings that have a flag of their own and no path."""
-
-
-def _check_ended(seed: int, process: subprocess.Popen[str]) -> None:
-    _, told = process.communicate()
-    if process.returncode:
-        last = (
-            [line for line in told.splitlines() if line.startswith("atft: ")] or told.splitlines()[-1:] or ["no word"]
-        )
-        error = UseError if process.returncode == 2 else RunError
-        raise error(f"member of seed {seed}: {last[-1].removeprefix('atft: ')}")
+def _member_alone(request: TrainRequest, threads: int) -> None:
+    """Train a member in a process of its own, on its share of the processors."""
+    train_run(replace(request, flags={"runtime.threads": threads, **request.flags}, quiet=True))
 
 
 def _check_member(member: Trained, resolved: Resolved, panel: Panel) -> None:

@@ -110,7 +110,7 @@ class Place:
 
     @property
     def _place(self) -> Path:
-        return self.path if self.uri is None else Path(self.uri)
+        return Path(os.path.abspath(self.path)) if self.uri is None else Path(self.uri)
 
     @contextmanager
     def kept(self) -> Iterator[Callable[[str], object]]:

@@ -122,7 +122,7 @@ def test_ensembles_that_cannot_be_are_refused_before_anything_is_made(
 def test_a_member_that_fails_is_named_and_the_others_stay(tier_file: Path, panel: Path, tmp_path: Path) -> None:
     bad = run("ensemble", tier_file, "--accept", "--data", panel, "--runs", tmp_path, "--run", "bad", "--seeds", 2,
               "--at-once", 2, "--set", "batch.stocks_per_day=999", "--set", "epoch_stock_days=7992")  # fmt: skip
-    refused(bad, "member of seed", "60 stocks, fewer than batch.stocks_per_day")
+    refused(bad, "member-s", "60 stocks, fewer than batch.stocks_per_day")
 
 
 def test_todays_scores_have_every_stock_with_its_rank(whole: Path, panel: Path, tmp_path: Path) -> None:

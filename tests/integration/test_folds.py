@@ -301,7 +301,7 @@ REFUSED = {
     "k of N": ("combination", ("--fold", 0, "--set", "split.test_groups=4"), "test_groups = 4 of groups = 4"),
     "all purged": ("combination", ("--folds", "all", "--set", "split.own_lookback_days=300"), "none of its"),
     "beyond the panel": ("walk", ("--folds", "all", "--set", "split.last=2019-01-01"), "would move when it grows"),
-    "a fold's name for a run": ("walk", ("--fold", 1, "--run", "fold-01"), "--run fold-01: is what the folds"),
+    "a fold's name for a run": ("walk", ("--fold", 1, "--run", "fold-01"), "--run fold-01: is what folds"),
     "the name of many folds": ("walk", ("--folds", "all", "--run", "fold-100"), "Mend: --run mine-fold-100"),
     "resumed without a name": ("walk", ("--folds", "all", "--resume"), "need --run NAME"),
 }  # fmt: skip

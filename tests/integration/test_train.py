@@ -49,7 +49,7 @@ def ready(tiny: Tier, panel: Path) -> Setup:
 def test_a_run_leaves_its_settings_events_weights_result_and_report(whole: Path) -> None:
     assert set(tree(whole)) == {
         "checkpoints", "checkpoints/last.pt", "checkpoints/previous.pt", "config.json", "events.jsonl",
-        "report.html", "result.json", "test-scores.parquet",
+        "reference.json", "report.html", "result.json", "test-scores.parquet",
         *(f"checkpoints/best-{number}-{name}.safetensors" for number, name in enumerate(PHASES)),
     }  # fmt: skip
 
@@ -189,7 +189,7 @@ def test_a_process_without_a_terminal_writes_plain_lines_and_no_warning(
     assert done.code == 0, done
     for text in (done.out, done.err):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
-        assert "warn" not in text.lower()
+        assert "warning" not in text.lower()
     assert [line.split()[0] for line in done.err.splitlines() if "epoch " in line] == ["baseline"] * 2 + [
         "adaptive_norm"
     ]
