@@ -19,6 +19,8 @@ from atft.experiment.runs import Run
 from atft.storage import Mirror, Store, cache_root, fetch_directory, is_remote, local_path
 from atft.storage.backend import s3_options
 
+SWEEP = "sweep.json"
+"""File in the directory of a sweep, whose runs lie in it."""
 STORE_SECONDS = 5.0
 """How often what a run has written is copied to its object store."""
 REGISTRY_TRIES = 9
@@ -78,10 +80,18 @@ class Place:
     def registry(self) -> Registry:
         """The evaluations of all runs beside this one, written directly and not through the working copy.
 
-        The runs of folds lie in a directory of their own and are counted with the runs beside that.
+        The runs of folds, and those of a sweep, lie in a directory of their own and are counted with the runs beside
+        that.
         """
         place = self.path if self.uri is None else Path(self.uri)
-        return registry_of(place.parent.parent if runs.is_fold(place.name) else place.parent)
+        return registry_of(place.parent.parent if runs.is_fold(place.name) or self._of_sweep else place.parent)
+
+    @property
+    def _of_sweep(self) -> bool:
+        """Whether this run lies in the directory of a sweep."""
+        if self.uri is None:
+            return (self.path.parent / SWEEP).exists()
+        return Store(self.uri.rpartition("/")[0]).exists(SWEEP)
 
     @contextmanager
     def kept(self) -> Iterator[Callable[[str], object]]:
@@ -99,6 +109,12 @@ class Place:
             yield lambda name: mirror.check()
         finally:
             mirror.close()
+
+
+def store_of(place: Place) -> Store:
+    """The object store of a run that lies in one."""
+    assert place.uri is not None
+    return Store(place.uri)
 
 
 def registry_of(root: Path) -> Registry:
