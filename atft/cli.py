@@ -21,6 +21,7 @@ from atft.commands import (
     results,
     runs,
     score,
+    sweep,
     train,
     validate,
     verify,
@@ -38,7 +39,7 @@ def cli(debug: bool) -> None:
 
 for _command in (
     data.data, before.tiers, modes.modes, validate.validate, diff.diff, before.folds, before.baselines, verify.verify,
-    train.train, ensemble.ensemble, watch.watch,
+    train.train, sweep.sweep, ensemble.ensemble, watch.watch,
     results.evaluate, compare.compare, results.backtest, results.power, results.trials, results.report,
     results.predict, score.score, runs.runs,
 ):  # fmt: skip

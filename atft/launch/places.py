@@ -130,6 +130,12 @@ class Place:
             mirror.close()
 
 
+def store_of(place: Place) -> Store:
+    """The object store of a run that lies in one."""
+    assert place.uri is not None
+    return Store(place.uri)
+
+
 def registry_of(root: Path, folder: str = "") -> Registry:
     """The registry of evaluations of the runs under ``root``, a directory or a URI, for those in ``folder`` in it.
 

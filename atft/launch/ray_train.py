@@ -115,7 +115,7 @@ def _configs(run: Run, place: Place, workers: Workers) -> dict[str, Any]:
         "scaling_config": ScalingConfig(**scaling),
         "run_config": RunConfig(
             name=".ray",
-            **_ray_storage(run, place),
+            **ray_storage(place),
             failure_config=FailureConfig(max_failures=runtime.retries),
         ),
         "torch_config": Config(
@@ -124,10 +124,10 @@ def _configs(run: Run, place: Place, workers: Workers) -> dict[str, Any]:
     }
 
 
-def _ray_storage(run: Run, place: Place) -> dict[str, Any]:
+def ray_storage(place: Place) -> dict[str, Any]:
     """Where Ray keeps notes of its own, which nothing here reads: a place that all workers have."""
     if place.uri is None:
-        return {"storage_path": str(run.path.resolve())}
+        return {"storage_path": str(place.path.resolve())}
     system, path = open_filesystem(place.uri)
     return {"storage_path": path, "storage_filesystem": system}
 

@@ -15,6 +15,7 @@ from typing import Any
 from atft.data.labels import label_dates
 from atft.data.loader import workers_in_use
 from atft.evaluate import result
+from atft.experiment import validation_days
 from atft.experiment.registry import Registry, dates_sha256
 from atft.experiment.runs import Run
 from atft.launch import texts
@@ -37,6 +38,7 @@ def carried_out(
     published: Callable[[str], object] = lambda name: None,
     baseline: result.BaselineRun | None = None,
     watched: Watched = UNWATCHED,
+    evaluate: bool = True,
 ) -> None:
     """Train a run to its end, evaluate it, write result and report; called by every worker of ``setup.group``.
 
@@ -50,6 +52,7 @@ def carried_out(
         published: called with the names of files, relative to the run's directory, that are complete.
         baseline: which baseline it is a run of, where it is one.
         watched: what may end it early.
+        evaluate: False: keep the validation days of its best weights and leave the test period alone.
 
     Raises:
         UseError, RunError: as :meth:`Trainer.resume` and :meth:`Trainer.run` raise them.
@@ -73,7 +76,10 @@ def carried_out(
         if resume:
             _tell_resumed(events, trainer)
         trainer.run()
-        finish(run, trainer, events, started, registry, baseline)
+        if evaluate:
+            finish(run, trainer, events, started, registry, baseline)
+        else:
+            validation_days.keep(trainer, run.path, events)
 
 
 def finish(

@@ -116,18 +116,10 @@ def prepare(
     Raises:
         UseError: the panel is too short or too narrow for the tier, or a period is empty.
     """
-    _check_width(tier, panel)
-    check_label(panel, tier.label)
-    if len(panel.days) < tier.window.days:
-        raise UseError(
-            f"{panel.path}: {len(panel.days)} days, fewer than window.days = {tier.window.days} of tier {tier.name}. "
-            "Mend: build the panel from a longer table, or --set window.days."
-        )
+    periods = check_panel(tier, panel)
     group = group or Group()
     use_machine(tier.runtime, group.local_size)
     check_workers(tier, group.world_size)
-    periods = periods_of(tier, panel)
-    check_periods(tier, panel, periods)
     ready = prepare_scoring(tier, panel, device=device, progress=progress)
     scorable, autocast = ready.gatherer.scorable, ready.precision.autocast
     return Setup(
@@ -167,6 +159,24 @@ def prepare_scoring(
         precision=precision.in_effect(tier.precision, device),
         device=device,
     )
+
+
+def check_panel(tier: Tier, panel: Panel) -> Periods:
+    """The panel suffices to train the tier, found out without preparing anything; its periods.
+
+    Raises:
+        UseError: it is too short or too narrow, its label is another, or a period is empty.
+    """
+    _check_width(tier, panel)
+    check_label(panel, tier.label)
+    if len(panel.days) < tier.window.days:
+        raise UseError(
+            f"{panel.path}: {len(panel.days)} days, fewer than window.days = {tier.window.days} of tier {tier.name}. "
+            "Mend: build the panel from a longer table, or --set window.days."
+        )
+    periods = periods_of(tier, panel)
+    check_periods(tier, panel, periods)
+    return periods
 
 
 def _check_width(tier: Tier, panel: Panel) -> None:

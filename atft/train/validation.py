@@ -15,6 +15,7 @@ from atft.blocks import Blocks, shards
 from atft.data.labels import decided_returns
 from atft.data.sampler import BlockSampler
 from atft.evaluate import metrics, portfolio
+from atft.evaluate.metrics import Floats
 from atft.evaluate.predict import predict
 from atft.objective.mix import Mix
 from atft.objective.rows import TERMS
@@ -53,13 +54,45 @@ class Validation:
         return -np.inf if value is None or not np.isfinite(value) else float(value)
 
 
+@dataclass(frozen=True)
+class Daily:
+    """Figures of each validation day, on its whole cross-section; NaN where undefined.
+
+    Attributes:
+        gross: ``[days]`` return of the score-weighted portfolio before cost, over the label's horizon.
+        ic, rank_ic: ``[days]`` information coefficients.
+        counted: ``[days]`` bool, days with at least two scored and labelled stocks.
+        flat: ``[days]`` bool, those of them on which the scores do not vary.
+    """
+
+    gross: Floats
+    ic: Floats
+    rank_ic: Floats
+    counted: NDArray[np.bool_]
+    flat: NDArray[np.bool_]
+
+
 def validate(setup: Setup, parts: frozenset[str]) -> Validation:
     """Evaluate the network as it is, without dropout, on the validation period; collective."""
     setup.network.eval()
     days = setup.periods.validate
     table = sampled_table(setup, parts, setup.covering_sampler(days))
     mix = setup.step.mix
-    label = setup.tier.label
+    daily = daily_figures(setup, parts)
+    return Validation(
+        loss=float(mix.loss(mix.parts(table))),
+        sharpe=_number(metrics.sharpe(daily.gross) / setup.tier.label.horizon**0.5),
+        ic=_number(metrics.mean(daily.ic)),
+        rank_ic=_number(metrics.mean(daily.rank_ic)),
+        table=table,
+        days=int(daily.counted.sum()),
+        flat_days=int(daily.flat.sum()),
+    )
+
+
+def daily_figures(setup: Setup, parts: frozenset[str]) -> Daily:
+    """Score the whole cross-section of every validation day with the network as it is, without dropout; collective."""
+    days, label = setup.periods.validate, setup.tier.label
     scores = predict(
         setup.network,
         setup.gatherer,
@@ -73,15 +106,9 @@ def validate(setup: Setup, parts: frozenset[str]) -> Validation:
     valid = np.isfinite(scores) & np.isfinite(returns)
     held = portfolio.positions(scores, valid)
     gross, _ = portfolio.daily_returns(held, returns)
-    return Validation(
-        loss=float(mix.loss(mix.parts(table))),
-        sharpe=_number(metrics.sharpe(gross) / label.horizon**0.5),
-        ic=_number(metrics.mean(metrics.information_coefficient(scores, returns, valid))),
-        rank_ic=_number(metrics.mean(metrics.rank_ic(scores, returns, valid))),
-        table=table,
-        days=int((valid.sum(1) >= 2).sum()),
-        flat_days=int((constant(scores, valid) & (valid.sum(1) >= 2)).sum()),
-    )
+    ic = metrics.information_coefficient(scores, returns, valid)
+    counted = valid.sum(1) >= 2
+    return Daily(gross, ic, metrics.rank_ic(scores, returns, valid), counted, counted & constant(scores, valid))
 
 
 def constant(scores: NDArray[np.floating], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
