@@ -27,7 +27,7 @@ from atft.experiment.tiers import Resolved
 from atft.launch import places, texts
 from atft.launch.local import fit_here
 from atft.launch.places import Place
-from atft.launch.tracked import tracked
+from atft.launch.tracked import Following, tracked
 from atft.observe.console import progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
@@ -204,11 +204,13 @@ def _train(job: Job, name: Architecture, resolved: Resolved, place: Place) -> No
     setup = prepare(rival.tier, job.ground.panel, progress=job.tell)
     if not rival.is_close:
         setup = replace(setup, warnings=(*setup.warnings, _apart(name, rival)))
-    with _followed(job, place, run), progress(job.quiet) as screen:
-        fit_here(run, place, setup, screen, resume=has_checkpoint(run.path), baseline=_described(name, rival))
+    with _followed(job, place, run) as state, progress(job.quiet) as screen:
+        fit_here(
+            run, place, setup, state.showing(screen), resume=has_checkpoint(run.path), baseline=_described(name, rival)
+        )
 
 
-def _followed(job: Job, place: Place, run: Run) -> AbstractContextManager[None]:
+def _followed(job: Job, place: Place, run: Run) -> AbstractContextManager[Following]:
     """The index of runs is told what becomes of the run."""
     return tracked(place, run, command=job.command, workers="1", resumed=has_checkpoint(run.path))
 

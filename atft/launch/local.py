@@ -30,8 +30,8 @@ from atft.launch.tracked import tracked
 from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
 from atft.launch.validate import before_training
 from atft.launch.workers import Workers
-from atft.observe.console import Screen, patience, progress, stages
-from atft.observe.events import EventLog
+from atft.observe.console import patience, progress, stages
+from atft.observe.events import EventLog, Subscriber
 from atft.observe.rules import Curve
 from atft.observe.watch import UNWATCHED, Watched, curve_of, parse_stop_on
 from atft.report.html import write_report
@@ -144,11 +144,12 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
             checks=checks, tier_file=_tier_file(wanted.tier),
         )  # fmt: skip
         following = tracked(place, run, command=wanted.command, workers=wanted.workers, resumed=resumed)
-        with following, progress(wanted.quiet) as screen:
+        with following as state, progress(wanted.quiet) as screen:
             if ray_train:
-                ray_train.fit(run, place, workers, screen, watched)
+                ray_train.fit(run, place, workers, state.showing(screen), watched)
             else:
-                fit_here(run, place, setup, screen, resume=has_checkpoint(run.path), watched=watched)
+                shown = state.showing(screen)
+                fit_here(run, place, setup, shown, resume=has_checkpoint(run.path), watched=watched)
     return told(run, place.registry)
 
 
@@ -158,7 +159,7 @@ def _tier_file(tier: str) -> str:
 
 
 def fit_here(
-    run: Run, place: Place, setup: Setup, screen: Screen, *, resume: bool, baseline: BaselineRun | None = None,
+    run: Run, place: Place, setup: Setup, screen: Subscriber, *, resume: bool, baseline: BaselineRun | None = None,
     watched: Watched = UNWATCHED,
 ) -> None:  # fmt: skip
     """Train a run in this process, evaluate it, write result and report.
@@ -252,8 +253,8 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
     setup = prepare(run.tier, places.open_panel(run.panel), progress=stages(quiet))
     check_registry(place.registry, setup)
     following = tracked(place, run, command=["atft", "evaluate", str(path)], workers="1", resumed=True)
-    with following, place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
-        events.subscribe(screen)
+    with following as state, place.kept(), EventLog(run.events) as events, progress(quiet) as screen:
+        events.subscribe(state.showing(screen))
         with Trainer(setup, run.path, events) as trainer:
             trainer.resume()
             finish(run, trainer, events, time.monotonic() - trainer.progress.train_seconds, place.registry)

@@ -29,8 +29,7 @@ from atft.launch.places import Place
 from atft.launch.ray_backend import Config, work
 from atft.launch.training import asked_to_stop
 from atft.launch.workers import Workers
-from atft.observe.console import Screen
-from atft.observe.events import Event
+from atft.observe.events import Event, Subscriber
 from atft.observe.watch import UNWATCHED, Watched
 from atft.storage.backend import open_filesystem
 from atft.train.wishes import Interrupted, Wishes
@@ -73,7 +72,7 @@ def cluster(address: str | None, workers: Workers) -> Iterator[None]:
         ray.shutdown()
 
 
-def fit(run: Run, place: Place, workers: Workers, screen: Screen, watched: Watched = UNWATCHED) -> None:
+def fit(run: Run, place: Place, workers: Workers, screen: Subscriber, watched: Watched = UNWATCHED) -> None:
     """Train ``run`` on ``workers`` of the cluster that this process is connected to, and evaluate it.
 
     Workers that die are started again and go on from the last checkpoint. The same errors as training in one process.
@@ -133,7 +132,7 @@ def ray_storage(place: Place) -> dict[str, Any]:
 
 
 @contextmanager
-def _listening(line: Any, screen: Screen, wishes: Wishes) -> Iterator[None]:
+def _listening(line: Any, screen: Subscriber, wishes: Wishes) -> Iterator[None]:
     """Shows what the leading worker tells and passes on what this process is asked, from a thread of its own."""
     done = threading.Event()
 

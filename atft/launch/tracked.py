@@ -16,11 +16,42 @@ from atft.experiment.runs import Run
 from atft.launch import runs as listings
 from atft.launch.places import Place
 from atft.observe.console import warn
+from atft.observe.events import Event, Subscriber
 from atft.train.wishes import Interrupted
+
+STARTS = frozenset({"run_started", "evaluation_started"})
+"""Events that tell that a run goes on: what it goes on from has been read, and not refused."""
+
+
+class Following:
+    """Writes down that a run is running: at once where it begins, at its first event where it goes on.
+
+    A resume that is refused, as from a damaged checkpoint, leaves the run and its state as they were.
+    """
+
+    def __init__(self, place: Place, facts: dict[str, Any]) -> None:
+        self.begun = False
+        self._place, self._facts = place, facts
+
+    def begin(self) -> None:
+        """The run is running; a second call does nothing."""
+        if not self.begun:
+            self.begun = True
+            tell(self._place, "running", **self._facts, environment=environment(), process=process())
+
+    def showing(self, screen: Subscriber) -> Subscriber:
+        """``screen``, for which events are looked at on their way."""
+
+        def take(event: Event) -> None:
+            if event["kind"] in STARTS:
+                self.begin()
+            screen(event)
+
+        return take
 
 
 @contextmanager
-def tracked(place: Place, run: Run, *, command: list[str], workers: str, resumed: bool) -> Iterator[None]:
+def tracked(place: Place, run: Run, *, command: list[str], workers: str, resumed: bool) -> Iterator[Following]:
     """The index tells that the run is running while the context lasts, and afterwards what came of it.
 
     The index is told as well as may be: where it cannot be written there is a warning, and the run goes on.
@@ -31,14 +62,21 @@ def tracked(place: Place, run: Run, *, command: list[str], workers: str, resumed
         command: what the user typed.
         workers: a number or a range, as asked for.
         resumed: the run goes on and does not begin.
+
+    Yields:
+        Its events are to be shown to it.
     """
     config = json.loads((run.path / "config.json").read_text())
     facts = run_facts.of_config(config) | run_facts.differences(config)
     facts |= {"command": command, "workers": workers, "resumed": resumed, "mode": run.tier.mode}
-    tell(place, "running", **facts, environment=environment(), process=process())
+    following = Following(place, facts)
+    if not resumed:
+        following.begin()
     try:
-        yield
+        yield following
     except BaseException as error:  # also Ctrl-C and an exit, which are no Exception
+        if not following.begun:
+            raise
         stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
         tell(place, "interrupted" if stopped else "failed", reason=_first_line(error))
         raise

@@ -15,10 +15,12 @@ from atft.data.panel import Panel
 from atft.data.splits import periods_of
 from atft.evaluate import portfolio
 from atft.evaluate.siblings import baseline_runs
+from atft.experiment.index import RunIndex
 from atft.experiment.registry import Evaluation
 from atft.experiment.tiers import resolve
 from atft.launch import places
 from atft.observe import events
+from atft.storage import Store
 from tests.integration.command import Stopped, figures_of, refused, run, stop_at, unchanged, weights_of
 
 WALK = """
@@ -62,6 +64,8 @@ def walked(tiers: Path, panel: Path, tmp_path_factory: pytest.TempPathFactory) -
 def test_all_folds_are_runs_in_one_directory_and_their_test_series_are_joined(walked: Path) -> None:
     assert sorted(each.name for each in walked.iterdir()) == ["fold-00", "fold-01", "folds.json"]
     assert len(list((walked.parent / "_registry").rglob("*.json"))) >= 2
+    history = RunIndex(Store(walked.parent / "_runs")).runs()["all/fold-01"].history
+    assert [each.state for each in history] == ["planned", "running", "done"]
     found = json.loads((walked / "folds.json").read_text())
     results = [json.loads((walked / each["run"] / "result.json").read_text()) for each in found["folds"]]
     assert [each["fold"] for each in results] == [

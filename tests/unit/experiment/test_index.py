@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import multiprocessing
@@ -59,6 +60,20 @@ def test_entries_of_one_writer_keep_their_order_however_quick_it_is(index: RunIn
     for number in range(50):
         index.record("x", "running", number=number)
     assert [each.facts["number"] for each in index.entries()] == list(range(50))
+
+
+def test_writers_that_write_at_the_same_instant_both_stay(index: RunIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(dt.datetime):
+        @classmethod
+        def now(cls, tz: dt.tzinfo | None = None) -> Stopped:
+            return cls(2026, 1, 1, tzinfo=tz)
+
+    other = RunIndex(Store(index.uri))
+    monkeypatch.setattr("atft.experiment.index.dt.datetime", Stopped)
+    index.record("x", "done", by=1)
+    other.record("x", "done", by=2)
+    monkeypatch.undo()
+    assert {each.facts["by"] for each in index.entries()} == {1, 2}
 
 
 @pytest.mark.parametrize("end", ["deleted", "archived", "done", "failed"])
