@@ -11,7 +11,21 @@ from typing import Any
 import click
 
 from atft import __version__
-from atft.commands import before, data, results, runs, train, verify
+from atft.commands import (
+    before,
+    compare,
+    data,
+    diff,
+    ensemble,
+    modes,
+    results,
+    runs,
+    score,
+    train,
+    validate,
+    verify,
+    watch,
+)  # fmt: skip
 from atft.errors import AtftError
 
 
@@ -23,8 +37,10 @@ def cli(debug: bool) -> None:
 
 
 for _command in (
-    data.data, before.tiers, before.folds, before.baselines, verify.verify, train.train,
-    results.evaluate, results.backtest, results.power, results.trials, results.report, results.predict, runs.runs,
+    data.data, before.tiers, modes.modes, validate.validate, diff.diff, before.folds, before.baselines, verify.verify,
+    train.train, ensemble.ensemble, watch.watch,
+    results.evaluate, compare.compare, results.backtest, results.power, results.trials, results.report,
+    results.predict, score.score, runs.runs,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -19,6 +19,7 @@ from atft.schemes import Scheme as Scheme
 from atft.schemes import Span as Span
 from atft.schemes import Split as Split
 from atft.schemes import WalkForward as WalkForward
+from atft.schemes import is_fold as is_fold
 from atft.settings import NotNegative, Positive, PositiveFloat
 from atft.settings import Settings as Settings
 
@@ -263,7 +264,7 @@ class Expectation(Settings):
         return self
 
 
-UNLEARNED = frozenset({"name", "description", "mode", "runtime", "features", "baseline", "expectation"})
+UNLEARNED = frozenset({"name", "description", "mode", "runtime", "features", "baseline", "differs", "expectation"})
 """Settings of a tier that nothing that is learned depends on."""
 
 
@@ -298,6 +299,9 @@ class Tier(Settings):
     """Features that the tier is meant for: parameters are counted by them where there is no panel."""
     baseline: str | None = None
     """Tier that this one is compared with, one variable at a time."""
+    differs: tuple[str, ...] | None = None
+    """Variables that are meant to differ from the baseline at once, as ``atft diff`` names them. Two or more that are
+    not stated here are refused; stated, they are a warning: no comparison can then say which of them did it."""
     expectation: Expectation | None = None
     """What was expected of it beforehand."""
 

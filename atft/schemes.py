@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -130,6 +131,16 @@ def fold_told(split: Split | Scheme) -> dict[str, Any] | None:
     if isinstance(split, WalkForward | Combinatorial):
         return {"scheme": split.scheme, "fold": split.fold, "folds": split.count}
     return None
+
+
+def fold_name(fold: int) -> str:
+    """Name of the run of a fold among those of all folds."""
+    return f"fold-{fold:02}"
+
+
+def is_fold(name: str) -> bool:
+    """Whether :func:`fold_name` gave this name."""
+    return re.fullmatch(r"fold-\d{2,}", name) is not None
 
 
 SPLITS: dict[str, type[Split] | type[Scheme]] = {

@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from atft import config
 from atft.data.gather import Gatherer
+from atft.data.graph import TrailingGraph
 from atft.data.loader import Loader
 from atft.data.panel import Panel, write_panel
+from atft.data.sampler import grow_sample
 from atft.data.tensors import CHUNK_DAYS
 from benchmarks import panel_work
 from benchmarks.common import ROOT, Bound, Plan, Result, Row, Timing, interleaved, say
@@ -54,7 +56,9 @@ hold 512 windows. *Blocks* are all that a step takes: features, masks, labels, g
 each core; *features of blocks* are the features alone. *Materialised* copies each window of the gathered features out
 to `[windows, 20, 64]`. *DataLoader* is what one would write in plain PyTorch: a `Dataset` that slices the window and
 the label of one stock-day out of an array in memory, batches of 1,024, a worker process for each core. Days and stocks
-are random in all of them: how samples are grown on the graph is not in it.
+are random in all of them, and drawn beforehand. *Samples grown* is what that leaves out: to grow the stock samples of
+as many blocks on the graph, on one core. *Copy of as many bytes* is a lower limit: the bytes of as many blocks, copied
+from memory by as many threads, in the order in which they lie there.
 
 **Memory.** A training loop (exact step, hidden 16, 4 blocks of 4 days × 64 stocks, all features) on the panel that was
 built, and on its first half of days. *Anonymous* is what is not mapped from files; of the map a bounded part stays
@@ -171,7 +175,7 @@ def _counts(scale: Scale) -> dict[str, int]:
     """Windows in a timed call of each way."""
     covered = scale.steps * scale.blocks * BLOCK_DAYS * scale.stocks
     return {"blocks": covered, "features of blocks": covered, "materialised": covered,
-            "DataLoader": scale.loader_windows}  # fmt: skip
+            "samples grown": covered, "copy of as many bytes": covered, "DataLoader": scale.loader_windows}  # fmt: skip
 
 
 def _rate(timing: Timing, count: int) -> Row:
@@ -196,11 +200,13 @@ def _batches(room: Path, scale: Scale, plan: Plan) -> dict[str, Timing]:
     )
     panel = Panel.open(room / "narrow")
     graph = opened_graph(write_graph(room / "graph", size.days, size.stocks, NEIGHBOURS))
-    batches = Batches(panel, Gatherer(panel, graph, WINDOW, LABEL), scale, len(plan.cores))
+    batches = Batches(panel, graph, scale, len(plan.cores))
     ways: dict[str, Callable[[], object]] = {
         "blocks": batches.blocks,
         "features of blocks": batches.features,
         "materialised": batches.materialised,
+        "samples grown": batches.samples,
+        "copy of as many bytes": batches.copies(),
         "DataLoader": batches.plain(0 if plan.quick else len(plan.cores)),
     }
     return interleaved(ways, plan.rounds)
@@ -211,14 +217,16 @@ class Batches:
 
     Args:
         panel: of them all.
-        gatherer: on that panel.
+        graph: of that panel.
         scale: how many.
         threads: that prepare them.
     """
 
-    def __init__(self, panel: Panel, gatherer: Gatherer, scale: Scale, threads: int) -> None:
-        self._panel, self._gatherer, self._scale, self._threads = panel, gatherer, scale, threads
-        self._plan = planner(panel, WINDOW, scale.blocks, BLOCK_DAYS, scale.stocks)
+    def __init__(self, panel: Panel, graph: TrailingGraph, scale: Scale, threads: int) -> None:
+        self._panel, self._graph, self._scale, self._threads = panel, graph, scale, threads
+        self._gatherer = Gatherer(panel, graph, WINDOW, LABEL)
+        plan = planner(panel, WINDOW, scale.blocks, BLOCK_DAYS, scale.stocks)
+        self._plan = [plan(step) for step in range(scale.steps)].__getitem__
         self._pool = ThreadPoolExecutor(threads)
         self._own = threading.local()
 
@@ -236,6 +244,25 @@ class Batches:
     def materialised(self) -> None:
         """The windows of the same blocks, each copied out."""
         list(self._pool.map(self._windows_of, range(self._scale.steps)))
+
+    def samples(self) -> None:
+        """The stocks of as many blocks, grown on the graph of each block's first day."""
+        random = np.random.default_rng(0)
+        for step in range(self._scale.steps):
+            for day in self._plan(step).first_days:
+                grow_sample(self._graph.index[day], self._gatherer.scorable[day], self._scale.stocks, random)
+
+    def copies(self) -> Callable[[], None]:
+        """Copies the bytes of as many blocks, of each step to where those of the step before were."""
+        step_bytes = self._scale.blocks * self._gatherer.block_bytes(BLOCK_DAYS, self._scale.stocks)
+        source = np.ones((self._scale.steps, step_bytes), np.uint8)
+
+        def copy(step: int) -> None:
+            if not hasattr(self._own, "copied"):
+                self._own.copied = np.empty(step_bytes, np.uint8)
+            np.copyto(self._own.copied, source[step])
+
+        return lambda: list(self._pool.map(copy, range(self._scale.steps))) and None
 
     def _features_of(self, step: int) -> None:
         for _ in self._contexts(step):

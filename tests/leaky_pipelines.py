@@ -138,3 +138,26 @@ def with_pandas(table: pd.DataFrame) -> pd.DataFrame:  # noqa: F821
     made["past"] = close.pct_change(5)
     made["leaky"] = made["close"] / close.transform("max")
     return made
+
+
+def labelled(table: pl.DataFrame) -> pl.DataFrame:
+    """A trailing mean, and the return from the next own day to the third, in days of the stock's market."""
+    return _labelled(table, 3)
+
+
+def labelled_too_far(table: pl.DataFrame) -> pl.DataFrame:
+    """The same, whose label ends a day later than the roles say."""
+    return _labelled(table, 4)
+
+
+def _labelled(table: pl.DataFrame, end: int) -> pl.DataFrame:
+    """A label whose days are those of the market: one that would begin or end on a missing row is missing."""
+    days = table.select("market", "date").unique().sort("market", "date")
+    days = days.with_columns(number=pl.int_range(pl.len()).over("market"))
+    numbered = with_returns(table).join(days, on=["market", "date"], maintain_order="left")
+    closes = numbered.select("code", "number", "close")
+    for name, ahead in (("entry", 1), ("exit", end)):
+        later = closes.select("code", pl.col("number") - ahead, pl.col("close").alias(name))
+        numbered = numbered.join(later, on=["code", "number"], how="left", maintain_order="left")
+    past = R.rolling_mean(10).over("code")
+    return numbered.with_columns(past=past, y=pl.col("exit") / pl.col("entry") - 1).drop("r", "number", "entry", "exit")

@@ -73,6 +73,8 @@ def describe(place: Path, roles: Path | None, out: Path | None, as_json: bool) -
 @data.command()
 @click.argument("panel", type=click.Path(path_type=Path))
 @click.argument("source", type=click.Path(path_type=Path))
+@click.option("--roles", type=click.Path(path_type=Path),
+              help="The panel's roles with more markets, which begin on new days; else those of PANEL.")  # fmt: skip
 @click.option("--strict", is_flag=True, help="Refuse a table with any blemish instead of repairing and counting.")
 @click.option("--most-bad", type=click.FloatRange(0, 1), default=0.01, show_default=True,
               help="Largest share of rows that may be blemished.")  # fmt: skip

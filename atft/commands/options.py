@@ -19,6 +19,11 @@ RUNS = click.option(
     help="Where runs lie.",
 )  # fmt: skip
 
+ACCEPT = click.option(
+    "--accept", multiple=True, is_flag=False, flag_value="all", metavar="[REASON]",
+    help="Run a tier that a check refuses: for this reason, which may repeat, or for any without a name.",
+)  # fmt: skip
+
 _SHORT = {
     "batch_size": ("BATCH_SIZE", int, "Stock-days of the effective batch: sets batch.days."),
     "lr": ("LR", float, "Learning rate of every phase."),

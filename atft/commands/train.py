@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from atft.commands.options import DATA, JSON, RUNS, flags_of, settings, tell
+from atft.commands.options import ACCEPT, DATA, JSON, RUNS, flags_of, settings, tell
 
 
 @click.command()
@@ -19,6 +20,14 @@ from atft.commands.options import DATA, JSON, RUNS, flags_of, settings, tell
 @click.option("--again", is_flag=True, help="Begin the run named by --run, or go on with it if it is there.")
 @click.option("--workers", default="1", show_default=True, help="Workers, or a range as 1-4 for an elastic run.")
 @click.option("--address", help="Ray cluster as HOST:PORT, or auto; this machine without it.")
+@ACCEPT
+@click.option("--stop-on", multiple=True, metavar="NAMES", help="Early warnings that end the run: names, or all.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Run that it is compared with: settings before, curve while it trains.",
+)
 @settings()
 @click.option("--folds", type=click.Choice(["all"]), help="Train every fold of the tier's scheme, one after another.")
 @JSON

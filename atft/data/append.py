@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from atft.data import features
 from atft.data.files import Source
 from atft.data.manifest import FeatureEntry, Manifest, corrupt, sha256_of
 from atft.data.panel import Panel
+from atft.data.roles import Roles
 from atft.data.room import Room
 from atft.data.tensors import CHUNK_DAYS, ROWS, chunk_name
 from atft.data.writing import Content, write_chunk
@@ -39,40 +43,121 @@ def computed_in(told: Manifest) -> bool | list[str]:
     return True if {*names, *told.left_out} == features.BY_NAME.keys() else names
 
 
-def check_features(old: Panel, entries: Sequence[FeatureEntry], source: Source) -> None:
-    """Refuse a source that gives other features.
+def extended(old: Panel, roles: Roles, path: str | Path) -> Roles:
+    """``roles``, where they are those of the panel with markets added.
+
+    Args:
+        old: the panel.
+        roles: as now stated.
+        path: of the file that states them.
 
     Raises:
-        UseError: as said.
+        UseError: another difference, which old days may depend on; the first is named.
     """
-    before, now = ({entry.name for entry in each} for each in (old.manifest.features, entries))
-    if tuple(entries) != old.manifest.features:
-        odd = sorted(before ^ now)
-        what = f"{odd[0]!r} is only in {'the panel' if odd[0] in before else 'the source'}" if odd else "their order"
+    before = old.manifest.roles
+    assert before is not None
+    stated, known = ({name: getattr(each, name) for name in Roles.model_fields} for each in (roles, before))
+    now, was = stated.pop("markets"), known.pop("markets")
+    compared = {name: (stated[name], known[name]) for name in stated}
+    compared |= {f"markets.{name}": (now.get(name), was[name]) for name in was}
+    for name, (one, other) in compared.items():
+        if one != other:
+            raise UseError(
+                f"{path}: {name} is {_told(one)}, and {_told(other)} in {old.path}: only markets that begin on new "
+                f"days can be added to the roles of a panel. Mend: '{name}' as it was (the panel's "
+                "manifest.json has its roles), or a new build."
+            )
+    return roles
+
+
+def _told(value: object) -> str:
+    return repr(value.model_dump(mode="json", exclude_defaults=True)) if isinstance(value, BaseModel) else repr(value)
+
+
+@dataclass(frozen=True)
+class Appending:
+    """A panel that new days come to.
+
+    Attributes:
+        old: the panel.
+        source: the table, old days and new.
+        roles: file with the panel's roles and more markets; None where they are the panel's.
+    """
+
+    old: Panel
+    source: Source
+    roles: str | Path | None = None
+
+    def check_features(self, entries: Sequence[FeatureEntry]) -> None:
+        """Refuse a source that gives other features.
+
+        Raises:
+            UseError: as said.
+        """
+        old = self.old
+        before, now = ({entry.name for entry in each} for each in (old.manifest.features, entries))
+        if tuple(entries) != old.manifest.features:
+            odd = sorted(before ^ now)
+            what = (
+                f"{odd[0]!r} is only in {'the panel' if odd[0] in before else 'the source'}" if odd else "their order"
+            )
+            raise UseError(
+                f"{self.source}: its {len(now)} features are not the {len(before)} of {old.path}: {what}. "
+                f"{self._again()}"
+            )
+
+    def check_unrevised(self, new: Content) -> None:
+        """Refuse a source whose rows of the panel's days are not those that the panel was built from.
+
+        Raises:
+            UseError: names the first such row by date and code.
+        """
+        old, rows = self.old, self.old.rows()
+        assert rows is not None
+        codes = sorted({*old.codes, *new.codes})
+        until = int(np.searchsorted(new.days, old.days[-1], side="right"))
+        days = np.union1d(old.days, new.days[:until])
+        before = _aligned(rows, old.days, old.codes, days, codes)
+        now = _aligned(new.tables[ROWS][:until], new.days[:until], new.codes, days, codes)
+        differ = before != now
+        if differ.any():
+            day, stock = np.argwhere(differ)[0]
+            how = "was added" if not before[day, stock] else "is gone" if not now[day, stock] else "was revised"
+            self._refuse(f"the row of {days[day]} for {codes[stock]!r} {how}", int(differ.sum()))
+        self._check_stocks(new)
+
+    def _check_stocks(self, new: Content) -> None:
+        """The industry or the market of an old stock, which hold for all of its days."""
+        old = self.old
+        industries = [old.industry_names[number] if number >= 0 else None for number in old.industries]
+        for what, before, now in (("industry", industries, new.industries), ("market", old.markets, new.markets)):
+            for code, was, place in zip(old.codes, before, _places(old.codes, new.codes), strict=True):
+                if now[place] != was:
+                    self._refuse(f"the {what} of {code!r}, {was!r} on its first day, became {now[place]!r}", 1)
+
+    def _refuse(self, what: str, number: int) -> NoReturn:
         raise UseError(
-            f"{source}: its {len(now)} features are not the {len(before)} of {old.path}: {what}. {_again(old, source)}"
+            f"{self.source}: {what} since {self.old.path} was built ({number} such; the panel ends on "
+            f"{self.old.days[-1]}). New days can be appended, old ones not changed (prices that are adjusted anew "
+            f"change all of them). {self._again()}"
         )
 
-
-def check_unrevised(old: Panel, new: Content, source: Source) -> None:
-    """Refuse a source whose rows of the panel's days are not those that the panel was built from.
-
-    Raises:
-        UseError: names the first such row by date and code.
-    """
-    rows = old.rows()
-    assert rows is not None
-    codes = sorted({*old.codes, *new.codes})
-    until = int(np.searchsorted(new.days, old.days[-1], side="right"))
-    days = np.union1d(old.days, new.days[:until])
-    before = _aligned(rows, old.days, old.codes, days, codes)
-    now = _aligned(new.tables[ROWS][:until], new.days[:until], new.codes, days, codes)
-    differ = before != now
-    if differ.any():
-        day, stock = np.argwhere(differ)[0]
-        how = "was added" if not before[day, stock] else "is gone" if not now[day, stock] else "was revised"
-        _refuse(old, source, f"the row of {days[day]} for {codes[stock]!r} {how}", int(differ.sum()))
-    _check_stocks(old, new, source)
+    def _again(self) -> str:
+        """The command that builds the panel anew, with the roles and options that it was built with."""
+        told, options = self.old.manifest, ["--overwrite"]
+        if self.roles is not None or told.roles != Roles():
+            options.append(f"--roles {self.roles or 'ROLES.yaml'}")
+        if told.normalise != "rank":
+            options.append(f"--normalise {told.normalise}")
+        if not any(feature.lookback_days is not None for feature in told.features):
+            options.append("--own-only")
+        command = f"atft data build {self.source} {self.old.path} {' '.join(options)}"
+        lost = (
+            ""
+            if self.roles or told.roles == Roles()
+            else ", with the roles file of the panel (its manifest.json has the roles)"
+        )
+        return f"Mend: build it again with '{command}'{lost}."
 
 
 def _aligned(
@@ -91,26 +176,6 @@ def _aligned(
 def _places(codes: Sequence[str], among: Sequence[str]) -> NDArray[np.int64]:
     place = {code: number for number, code in enumerate(among)}
     return np.array([place[code] for code in codes])
-
-
-def _check_stocks(old: Panel, new: Content, source: Source) -> None:
-    """The industry or the market of an old stock, which hold for all of its days."""
-    industries = [old.industry_names[number] if number >= 0 else None for number in old.industries]
-    for what, before, now in (("industry", industries, new.industries), ("market", old.markets, new.markets)):
-        for code, was, place in zip(old.codes, before, _places(old.codes, new.codes), strict=True):
-            if now[place] != was:
-                _refuse(old, source, f"the {what} of {code!r}, {was!r} on its first day, became {now[place]!r}", 1)
-
-
-def _refuse(old: Panel, source: Source, what: str, number: int) -> NoReturn:
-    raise UseError(
-        f"{source}: {what} since {old.path} was built ({number} such; the panel ends on {old.days[-1]}). New days can "
-        f"be appended, old ones not changed (prices that are adjusted anew change all of them). {_again(old, source)}"
-    )
-
-
-def _again(old: Panel, source: Source) -> str:
-    return f"Mend: build it again with 'atft data build {source} {old.path} --overwrite'."
 
 
 def whole_days(old: Panel) -> int:

@@ -97,37 +97,41 @@ def append(
     panel: str | Path,
     source: str | Path | Source,
     *,
+    roles: str | Path | None = None,
     strict: bool = False,
     most_bad: float = 0.01,
     progress: Progress | None = None,
 ) -> Manifest:
     """Bring ``panel`` up to the last day of ``source``, a table that goes on from the one it was built from.
 
-    The panel that comes out is, to the last byte, the one that a new build of ``source`` with the panel's roles and
-    options would make. Chunks of whole old days are kept (linked, or laid out anew where new stocks came); the rest is
-    computed. New stocks may appear on new days; old rows must be as they were.
+    The panel that comes out is, to the last byte, the one that a new build of ``source`` with the panel's options, and
+    its roles or ``roles``, would make. Chunks of whole old days are kept (linked, or laid out anew where new stocks
+    came); the rest is computed. New stocks may appear on new days; old rows must be as they were.
 
     Args:
         panel: directory that :func:`build` made; the new panel takes its place when it is whole.
         source: the whole table, old days and new.
+        roles: YAML file with the panel's roles and the hours of markets that begin on the new days; without one, the
+            panel's.
         strict: refuse any blemished row.
         most_bad: largest share of blemished rows that is repaired.
         progress: called with the stage's name and the part of it that is done, 0 to 1.
 
     Raises:
-        UseError: a row of an old day that was revised, added or taken away (the first one is named), a panel made by
-            other code, or what :func:`build` refuses.
+        UseError: a row of an old day that was revised, added or taken away (the first one is named), roles that differ
+            by more than added markets, a panel made by other code, or what :func:`build` refuses.
     """
     tell = progress or (lambda stage, part: None)
     old = Panel.open(panel)
     appending.check_panel(old, made_by())
     told = old.manifest
     assert told.roles is not None
-    order = _Order(locate(source), told.roles, told.normalise, appending.computed_in(told), strict, most_bad)
-    return _make(order, Path(panel), True, old, tell)
+    stated = told.roles if roles is None else appending.extended(old, Roles.read(roles), roles)
+    order = _Order(locate(source), stated, told.normalise, appending.computed_in(told), strict, most_bad)
+    return _make(order, Path(panel), True, appending.Appending(old, order.source, roles), tell)
 
 
-def _make(order: _Order, out: Path, overwrite: bool, old: Panel | None, tell: Progress) -> Manifest:
+def _make(order: _Order, out: Path, overwrite: bool, append_to: appending.Appending | None, tell: Progress) -> Manifest:
     method = _method(order.normalise)
     tell("read", 0.0)
     checked = sources.read(order.source, order.roles, strict=order.strict, most_bad=order.most_bad)
@@ -135,8 +139,9 @@ def _make(order: _Order, out: Path, overwrite: bool, old: Panel | None, tell: Pr
     grid = Grid.of(checked)
     told = _told(order, checked, grid, names, left_out)
     tell("read", 1.0)
-    if old is not None:
-        appending.check_features(old, told["features"], order.source)
+    old = append_to.old if append_to else None
+    if append_to:
+        append_to.check_features(told["features"])
     begin = 0 if old is None else appending.whole_days(old)
     with making(out, overwrite, tell) as room:
         kept = begin if old is not None and old.codes == grid.codes else 0
@@ -145,9 +150,11 @@ def _make(order: _Order, out: Path, overwrite: bool, old: Panel | None, tell: Pr
         own = Own.laid_out(room.folder / "own", checked, grid, begin, hashes)
         del checked  # its rows are in the grid now, and take a gigabyte where that takes a fifth of it
         tables = {**_tables(grid), ROWS: hashes.table()}
-        content = Content.of(grid.days, grid.codes, grid.industries, grid.markets, [*names, *own.names], tables)
-        if old is not None:
-            appending.check_unrevised(old, content, order.source)
+        content = Content.of(
+            grid.days, grid.codes, grid.industries, grid.markets, [*names, *own.names], tables, grid.delisted
+        )
+        if append_to:
+            append_to.check_unrevised(content)
         room.resume(_fingerprint(told, sha256_of_rows(grid, tables[ROWS])))
         if old is not None:
             appending.keep_chunks(room, old, content)

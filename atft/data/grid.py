@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from atft.data import features, sources
+from atft.data.markets import calendars_of
 from atft.data.roles import BARS
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -28,6 +30,7 @@ class Grid:
         markets: ``[stocks]`` names, None unknown or where the source has none.
         columns: ``[stocks, days]`` float64 per bar column of the source, and its own label; NaN where missing.
         tradable: ``[stocks, days]`` bool, False where unknown; None where the source does not tell.
+        delisted: ``[stocks]`` last day of the listing, None open; None where the source does not tell.
         cells: ``[rows of the source]``, place ``day * stocks + stock`` of each row.
     """
 
@@ -37,6 +40,7 @@ class Grid:
     markets: list[str | None]
     columns: dict[str, NDArray[np.float64]]
     tradable: NDArray[np.bool_] | None
+    delisted: list[dt.date | None] | None
     cells: NDArray[np.int64]
 
     @classmethod
@@ -61,6 +65,7 @@ class Grid:
             markets=_first_of(bars, "market", codes),
             columns=columns,
             tradable=tradable,
+            delisted=None if checked.delisted is None else [checked.delisted[code] for code in codes],
             cells=day * len(codes) + stock,
         )
 
@@ -71,12 +76,7 @@ class Grid:
 
     def calendars(self) -> list[Calendar]:
         """One for each market; stocks of unknown market have one of their own."""
-        named = np.array([name or "" for name in self.markets])
-        found = []
-        for name in np.unique(named):
-            stocks = np.flatnonzero(named == name)
-            found.append(Calendar(stocks, np.flatnonzero(np.isfinite(self.columns["close"][stocks]).any(axis=0))))
-        return found
+        return [Calendar(*each) for each in calendars_of(self.markets, np.isfinite(self.columns["close"]).T)]
 
 
 @dataclass(frozen=True)

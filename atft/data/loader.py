@@ -12,6 +12,7 @@ from typing import Self
 
 from atft.blocks import Blocks
 from atft.data.gather import Gatherer
+from atft.data.reuse import Reused
 from atft.data.sampler import Plan
 
 LARGEST_AHEAD = 1 << 30
@@ -84,7 +85,7 @@ class Loader:
         """
         self.workers = workers_in_use(workers)
         self._plan, self._gatherer, self._steps = plan, gatherer, iter(steps)
-        self._days = days
+        self._days, self._memory = days, Reused()
         # One step per worker, one that waits for the consumer, and the one that the consumer holds.
         self._ahead = self.workers + 1
         self._share = largest_ahead // (self._ahead + 1)
@@ -138,7 +139,9 @@ class Loader:
 
     def _gather(self, plan: Plan, first: int, last: int) -> Blocks:
         run = slice(first, last)
-        return self._gatherer.blocks(plan.first_days[run], plan.stocks[run], plan.numbers[run], self._days)
+        return self._gatherer.blocks(
+            plan.first_days[run], plan.stocks[run], plan.numbers[run], self._days, self._memory
+        )
 
 
 def workers_in_use(asked: int) -> int:

@@ -16,6 +16,8 @@ from atft.data.roles import Roles
 from atft.errors import UseError
 
 SCHEMA_VERSION = 2
+READS = (1, SCHEMA_VERSION)
+"""Versions that can be read: panels of version 1 have no open prices, volumes, markets or suspensions."""
 NAME = "manifest.json"
 Normalise = Literal["rank", "zscore", "none"]
 
@@ -105,24 +107,36 @@ class Manifest(_Part):
         if not path.exists():
             raise UseError(f"{path}: no such panel. Mend: make it with 'atft data build SOURCE {path}'.")
         try:
-            text = (path / NAME).read_text(encoding="utf-8")
-            version = from_json(text).get("schema_version")
-            if version != SCHEMA_VERSION:
-                raise UseError(
-                    f"{path}: the panel has schema version {version}, this program reads {SCHEMA_VERSION}. "
-                    "Mend: build it again from its source."
-                )
-            return cls.model_validate_json(text)
+            content = (path / NAME).read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise UseError(
                 f"{path}: is not a panel: it holds no {NAME}. Mend: name a directory made by 'atft data build'."
             ) from None
-        except (OSError, ValueError, AttributeError) as error:
+        except OSError as error:
+            corrupt(path, f"{NAME} cannot be read ({error})")
+        return cls.parsed(content, path)
+
+    @classmethod
+    def parsed(cls, content: bytes, place: str | Path) -> Manifest:
+        """The manifest whose file has this content.
+
+        Raises:
+            UseError: it is unreadable, or one of another version.
+        """
+        try:
+            version = from_json(content).get("schema_version")
+            if version in READS:
+                return cls.model_validate_json(content)
+        except (ValueError, AttributeError) as error:
             reason = f"{error.error_count()} fields do not fit" if isinstance(error, ValidationError) else str(error)
-            corrupt(path, f"{NAME} cannot be read ({reason})")
+            corrupt(place, f"{NAME} cannot be read ({reason})")
+        raise UseError(
+            f"{place}: the panel has schema version {version}, this program reads {' and '.join(map(str, READS))}. "
+            "Mend: build it again from its source."
+        )
 
 
-def corrupt(path: Path, what: str) -> NoReturn:
+def corrupt(path: str | Path, what: str) -> NoReturn:
     """Refuse the panel at ``path``."""
     raise UseError(f"{path}: the panel is corrupt: {what}. Mend: build it again from its source.") from None
 

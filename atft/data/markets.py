@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from atft.data.roles import Hours, Roles
 from atft.errors import UseError
+
+if TYPE_CHECKING:
+    import polars as pl  # only named here: a manifest is read without loading it
 
 Instants = NDArray[np.datetime64]
 """``datetime64[s]`` in UTC."""
@@ -45,6 +48,62 @@ class Sessions(_Part):
     """Shortest time from a date's last close to the next date's first one, in hours; null where not known."""
     hours_to_next_open: float | None = None
     """Likewise to the next date's first open; null unless every market's open is stated."""
+
+
+def calendars_of(
+    markets: Sequence[str | None], there: NDArray[np.bool_]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """The stocks and the own trading days of each market; stocks of unknown market have a calendar of their own.
+
+    Args:
+        markets: ``[stocks]`` names, None unknown.
+        there: ``[days, stocks]``, True where a stock has a row.
+
+    Returns:
+        For each market, by name: numbers of its stocks, and of the days on which any of them has a row, both rising.
+    """
+    named = np.array([name or "" for name in markets])
+    groups = [np.flatnonzero(named == name) for name in np.unique(named)]
+    return [(stocks, np.flatnonzero(there[:, stocks].any(axis=1))) for stocks in groups]
+
+
+def several(markets: Sequence[str | None]) -> bool:
+    """Whether the stocks are of more than one market."""
+    return len(set(markets)) > 1
+
+
+def mixed_money(known: Sessions | None) -> str:
+    """Why money of different stocks cannot be added or compared; empty where it can."""
+    if known is None or len(known.markets) < 2:
+        return ""
+    stated = {name: each.hours.currency if each.hours else None for name, each in known.markets.items()}
+    unknown = [name for name, currency in stated.items() if currency is None]
+    if unknown:
+        return f"the roles state no currency of {', '.join(unknown[:5])}"
+    if len(set(stated.values())) > 1:
+        return ", ".join(f"{name} counts in {currency}" for name, currency in list(stated.items())[:5])
+    return ""
+
+
+def check_money(what: str, place: str, known: Sessions | None, without: str) -> None:
+    """Refuse figures that set the money of one stock beside that of another, in another currency.
+
+    Args:
+        what: is to be computed.
+        place: of the panel.
+        known: its sessions.
+        without: what to ask for instead.
+
+    Raises:
+        UseError: markets of different currencies, or of unstated ones.
+    """
+    reason = mixed_money(known)
+    if reason:
+        raise UseError(
+            f"{what}: takes traded money of stocks of several markets as one unit, and of {place} {reason}. A rate of "
+            f"exchange is not known here. Mend: {without}, a panel for each currency, or, where all markets count in "
+            "one, 'currency' for each of roles.markets."
+        )
 
 
 def closes(days: NDArray[np.datetime64], hours: Hours) -> Instants:

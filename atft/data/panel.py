@@ -58,6 +58,7 @@ class Panel:
         chunks: ``[chunk_days, stocks, features]`` float32 each, normalised; NaN where missing.
         label: ``[days, stocks]`` float64, the source's own label (``manifest.roles.label`` states its horizon and lag),
             NaN where missing; None where the source has none.
+        delisted: ``[stocks]`` datetime64[D], last day of the listing, NaT open; None where the source does not tell.
         maps: the mapped files of the chunks, which keep what is resident of them within bounds.
     """
 
@@ -77,6 +78,7 @@ class Panel:
     chunks: tuple[NDArray[np.float32], ...]
     label: NDArray[np.float64] | None
     maps: Maps
+    delisted: NDArray[np.datetime64] | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> Panel:
@@ -123,10 +125,13 @@ class Panel:
             open_price=optional.get(OPEN),
             volume=optional.get(VOLUME),
             tradable=tradable,
-            markets=stocks["market"].to_pylist(),
+            markets=stocks["market"].to_pylist() if "market" in stocks.column_names else [None] * n,
             chunks=maps.arrays,
             label=optional.get(LABEL),
             maps=maps,
+            delisted=stocks["delisted"].to_numpy().astype("datetime64[D]")
+            if "delisted" in stocks.column_names
+            else None,
         )
 
     def rows(self) -> NDArray[np.uint64] | None:

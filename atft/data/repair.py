@@ -17,6 +17,12 @@ PRICE_RANGE = (1e-9, 1e15)
 """Prices outside are no prices; inside, no ratio of two and no product with a volume overflows."""
 MOST_VOLUME, MOST_LABEL = 1e18, 1e6
 UNLISTED = ("before listing", "after delisting")
+FACTOR_DIGITS = 8
+"""Significant digits of a relative adjustment factor."""
+_OFF_TIES = np.sqrt(5) / 12
+"""Of a last digit; irrational, so that no ratio of short numbers is rounded up in one table and down in the next."""
+_POWERS = np.array([10**power for power in range(23)], np.float64)
+"""All powers of ten that float64 holds exactly."""
 DROPS = (*UNLISTED, "repeated rows", "adjustment not positive", *(f"close {wrong}" for wrong in
          ("missing", "infinite", "not positive", "out of range")))  # fmt: skip
 """Reasons for which a row is not kept; each row that goes is counted under one of them."""
@@ -61,7 +67,8 @@ def adjust(bars: pl.DataFrame, counts: dict[str, int]) -> pl.DataFrame:
     """Prices × factor and volume / factor, the factor taken relative to the stock's first one.
 
     A vendor scales factors so that the last one is 1, which lets an early price know of later splits; relative to the
-    first one, a price depends on nothing after its day. Rows without a factor are dropped.
+    first one, a price depends on nothing after its day. Relative factors are rounded (:func:`steady`), so that they
+    are the same to the last bit when a vendor scales all of a stock's factors anew. Rows without a factor are dropped.
     """
     if "adjustment" not in bars.columns:
         return bars
@@ -69,10 +76,30 @@ def adjust(bars: pl.DataFrame, counts: dict[str, int]) -> pl.DataFrame:
     bars = bars.with_columns(pl.when(given.is_finite() & (given > 0)).then(given).alias("adjustment"))
     counts["adjustment not positive"] = bars["adjustment"].null_count()
     bars = bars.filter(given.is_not_null())
-    relative = given / given.first().over("code")
+    ratio = bars.select(given / given.first().over("code")).to_series().to_numpy()
+    bars, relative = bars.with_columns(pl.Series("relative", steady(ratio), pl.Float64)), pl.col("relative")
     scaled = [(pl.col(name) * relative).alias(name) for name in PRICES if name in bars.columns]
     volume = [(pl.col("volume") / relative).alias("volume")] if "volume" in bars.columns else []
-    return bars.with_columns(*scaled, *volume).drop("adjustment")
+    return bars.with_columns(*scaled, *volume).drop("adjustment", "relative")
+
+
+def steady(ratio: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ratios to ``FACTOR_DIGITS`` significant digits: the same bits for what differs by a few roundings of float64.
+
+    A quotient of two factors moves by up to 4e-16 of itself when both are scaled by a constant; the steps of the result
+    are 1e-8 to 1e-7 of it, and lie so that short decimal fractions are far from where one step ends and the next
+    begins. What has at most 8 digits stays as it is, up to the last bit.
+
+    Args:
+        ratio: above 0; what lies outside 1e-14 to 1e14 is left alone.
+    """
+    inside = (ratio >= 1e-14) & (ratio <= 1e14)
+    kept = np.where(inside, ratio, 1.0)
+    power = FACTOR_DIGITS - 1 - np.floor(np.log10(kept)).astype(np.int64)
+    up, down = _POWERS[power.clip(0)], _POWERS[(-power).clip(0)]
+    steps = np.floor(kept * up / down + 0.5 + _OFF_TIES)  # where log10 is a digit off the number is the same
+    rounded: NDArray[np.float64] = np.where(inside, steps * down / up, ratio)
+    return rounded
 
 
 def repair(bars: pl.DataFrame, counts: dict[str, int]) -> tuple[pl.DataFrame, int]:

@@ -47,6 +47,8 @@ class Hours(_Part):
     """Time of the open; needed only to judge execution at the next open."""
     early_closes: dict[dt.date, Clock] = {}
     """Days on which the market closed earlier, and when."""
+    currency: Annotated[str, Field(pattern="^[A-Z]{3}$")] | None = None
+    """Of its prices, such as USD; needed where the traded money of several markets is set side by side."""
 
     @field_validator("timezone")
     @classmethod

@@ -152,17 +152,43 @@ def grow_sample(
         ``[size]`` int64, in the order in which they were drawn.
     """
     among = np.append(eligible, False)
-    links = np.where(among[index] & eligible[:, None], index, -1)
-    degree = (links >= 0).sum(axis=1) + np.bincount(links[links >= 0], minlength=len(eligible))
+    links = (index + 1) * (among.take(index, mode="wrap") & eligible[:, None]) - 1  # several times as fast as a where
+    linked_from = np.bincount(links.ravel() + 1, minlength=len(eligible) + 1)[1:]
+    # A product, exact for counts, because numpy is slow to sum along short rows.
+    degree = ((links >= 0).astype(np.float32) @ np.ones(links.shape[1], np.float32)).astype(np.int64) + linked_from
     lonely = np.flatnonzero(eligible & (degree == 0))
     linked = np.flatnonzero(eligible & (degree > 0))
     plain = int(rng.hypergeometric(len(lonely), len(linked), size))
     drawn = rng.choice(lonely, plain, replace=False)
-    return np.concatenate([drawn, _grow(links, degree, linked, size - plain, max(2, size // 2), rng)])
+    grown = _grow(_Links.of(links, linked_from), degree, linked, size - plain, max(2, size // 2), rng)
+    return np.concatenate([drawn, grown])
+
+
+@dataclass(frozen=True, eq=False)
+class _Links:
+    """The links of one day in both directions.
+
+    Attributes:
+        out: ``[stocks, k]``, neighbours of each stock; -1 where none.
+        into: stocks that have a stock as neighbour, those of one stock after those of another.
+        ends: ``[stocks + 1]``, where in ``into`` those of each stock end, after a 0.
+    """
+
+    out: npt.NDArray[np.int32]
+    into: npt.NDArray[np.int64]
+    ends: list[int]
+
+    @classmethod
+    def of(cls, out: npt.NDArray[np.int32], counts: npt.NDArray[np.int64]) -> _Links:
+        """Of the neighbours of each stock, and how often each is one: sorted once, not searched for each stock."""
+        # numpy sorts numbers of 16 bits by radix, several times faster than longer ones.
+        flat = out.ravel().astype(np.min_scalar_type(-1 - len(out)))
+        into = np.argsort(flat, kind="stable")[len(flat) - int(counts.sum()) :] // out.shape[1]
+        return cls(out, into, [0, *np.cumsum(counts).tolist()])
 
 
 def _grow(
-    links: npt.NDArray[np.int32],
+    links: _Links,
     degree: npt.NDArray[np.int64],
     linked: npt.NDArray[np.int64],
     size: int,
@@ -170,9 +196,9 @@ def _grow(
     rng: np.random.Generator,
 ) -> npt.NDArray[np.int64]:
     """``size`` of the stocks ``linked``, in clusters of at most ``largest_cluster``."""
-    flat, width = links.ravel(), links.shape[1]
     weight = 1.0 / np.sqrt(np.maximum(degree, 1))
-    lots = np.full(len(degree), -np.inf)
+    weight = np.append(weight, 0.0)
+    lots = np.full(len(weight), -np.inf)  # a last one that is never drawn: what number -1 finds
     lots[linked] = rng.random(len(linked)) * _TIE
     seeds = iter(rng.permutation(linked))
     drawn: list[int] = []
@@ -184,10 +210,8 @@ def _grow(
         drawn.append(best)
         cluster += 1
         lots[best] = score[best] = -np.inf
-        out = links[best]
-        out = out[out >= 0]
+        out, into = links.out[best], links.into[links.ends[best] : links.ends[best + 1]]
         score[out] += weight[out]
-        into = np.flatnonzero(flat == best) // width
         score[into] += weight[into]
         best = int(score.argmax())
     return np.array(drawn, dtype=np.int64)

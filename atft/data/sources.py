@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class Checked:
         rows_read: rows in the source.
         path: of the source.
         sessions: the markets and their hours; None where the source has no role ``market`` and the roles no hours.
+        delisted: last day of each stock's listing as its last row states it, None open; None without that role.
     """
 
     bars: pl.DataFrame
@@ -40,6 +42,7 @@ class Checked:
     rows_read: int
     path: str
     sessions: Sessions | None
+    delisted: Mapping[str, dt.date | None] | None
     _scan: pl.LazyFrame = field(repr=False)
     _rows: NDArray[np.int64] = field(repr=False)
 
@@ -101,7 +104,9 @@ def read(
     rows_read, counts = bars.height, dict[str, int]()
     late = pl.col("date") < pl.col("date").shift(1).over("code")
     counts["out of order"] = bars.select(late.sum()).item()
-    bars = repair.drop_unlisted(bars.sort("code", "date", "row"), counts)
+    bars = bars.sort("code", "date", "row")
+    delisted = _delisted(bars)
+    bars = repair.drop_unlisted(bars, counts)
     bad_own = own.check(place, scan, own_names, bars, rows_read, counts)
     bars = bars.with_columns(pl.Series("bad", bad_own[bars["row"].to_numpy()]))
     compared = [name for name in bars.columns if name not in ("date", "code", "row", "bad")]
@@ -114,7 +119,13 @@ def read(
     known = sessions(place, bars, roles)
     counts |= repair.notes(bars)
     rows = bars["row"].to_numpy().astype(np.int64)
-    return Checked(bars.drop("row", "bad"), own_names, counts, rows_read, place, known, scan, rows)
+    return Checked(bars.drop("row", "bad"), own_names, counts, rows_read, place, known, delisted, scan, rows)
+
+
+def _delisted(bars: pl.DataFrame) -> Mapping[str, dt.date | None] | None:
+    if "delisted" not in bars.columns:
+        return None
+    return dict(bars.select("code", "delisted").unique("code", keep="last", maintain_order=True).iter_rows())
 
 
 def _check_share(place: str, blemished: int, rows: int, counts: dict[str, int], strict: bool, most_bad: float) -> None:

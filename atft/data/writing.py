@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class Content:
         markets: ``[stocks]`` names, None unknown.
         feature_names: ``[features]``.
         tables: ``[days, stocks]`` by name of the file; the close is among them.
+        delisted: ``[stocks]`` last day of the listing, None open; None where nobody said.
     """
 
     days: NDArray[np.datetime64]
@@ -47,6 +49,7 @@ class Content:
     markets: Sequence[str | None]
     feature_names: Sequence[str]
     tables: Mapping[str, NDArray[Any]]
+    delisted: Sequence[dt.date | None] | None = None
 
     @classmethod
     def of(
@@ -57,6 +60,7 @@ class Content:
         markets: Sequence[str | None] | None,
         feature_names: Sequence[str],
         tables: Mapping[str, NDArray[Any] | None],
+        delisted: Sequence[dt.date | None] | None = None,
     ) -> Content:
         """Checked, and as it is kept: tables that are None left out, what is not finite missing.
 
@@ -70,7 +74,7 @@ class Content:
         if {*shapes.values()} != {shape[:2]} or {len(industries), len(markets)} != {shape[1]} or min(shape) < 1:
             told = f"{shapes}, industries {len(industries)}, markets {len(markets)}"
             raise ValueError(f"days, codes, feature_names are {shape}, but there are {told}")
-        return cls(days, codes, industries, markets, feature_names, kept)
+        return cls(days, codes, industries, markets, feature_names, kept, delisted)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -190,6 +194,7 @@ def _stocks(content: Content) -> Any:
     some = present.any(axis=0)
     ends = [present.argmax(axis=0), len(content.days) - 1 - present[::-1].argmax(axis=0)]
     first, last = (pa.array(np.asarray(content.days, "datetime64[D]")[end], mask=~some) for end in ends)
+    stated = {} if content.delisted is None else {"delisted": pa.array(list(content.delisted), pa.date32())}
     return pa.table(
         {
             "code": pa.array(list(content.codes)),
@@ -197,6 +202,7 @@ def _stocks(content: Content) -> Any:
             "market": pa.array(list(content.markets), pa.string()),
             "first_day": first,
             "last_day": last,
+            **stated,
         }
     )
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from atft.data.markets import calendars_of, several
 from atft.errors import UseError
 from atft.evaluate.metrics import Bools, Floats, check_shapes
 
@@ -20,6 +21,7 @@ PUBLISHED_AVERAGES = (5, 10, 20, 30)
 PUBLISHED_LOOKBACK = PUBLISHED_DAYS - 1 + max(PUBLISHED_AVERAGES)
 """Closes, the decision day's included, that the published ridge needs of a stock: 45."""
 
+Days = npt.NDArray[np.int64]
 Inputs = Callable[[int], Floats]
 """Of a day's number, ``[stocks, inputs]`` float64 known at that day's close; NaN in a row that is not to be used."""
 
@@ -45,7 +47,7 @@ class Labels:
         valid: ``[decisions, stocks]``, True where scored and labelled.
     """
 
-    days: Sequence[int] | npt.NDArray[np.int64]
+    days: Sequence[int] | Days
     returns: Floats
     valid: Bools
 
@@ -123,17 +125,51 @@ class NormalEquations:
         return RidgeFit(coefficients, penalty, self.rows, self.days, self.filled)
 
 
-def reversal(close: Floats, decision_days: Sequence[int] | npt.NDArray[np.int64]) -> Floats:
+def on_own_days(
+    rule: Callable[[Floats, Days], Floats],
+    close: Floats,
+    decision_days: Sequence[int] | Days,
+    markets: Sequence[str | None] = (),
+) -> Floats:
+    """Scores of a rule that counts back in trading days, each market's on its own trading days.
+
+    A day on which a stock's market was closed is none of its days, so that a holiday takes no reading away; a day on
+    which the market traded and the stock did not is a missing close, as in a single market.
+
+    Args:
+        rule: of ``close [days, stocks]`` and ``[decisions]`` numbers of its days.
+        close: ``[days, stocks]`` on the calendar of all markets, NaN where missing.
+        decision_days: ``[decisions]`` numbers of days.
+        markets: ``[stocks]`` names; none where there is one market.
+
+    Returns:
+        ``[decisions, stocks]``; NaN also where the stock's market is closed on the decision day.
+    """
+    days = np.asarray(decision_days, dtype=np.int64)
+    if not several(markets):
+        return rule(close, days)
+    scores = np.full((len(days), close.shape[1]), np.nan)
+    for stocks, own in calendars_of(markets, np.isfinite(close)):
+        trades = np.isin(days, own)
+        scores[np.ix_(trades, stocks)] = rule(close[np.ix_(own, stocks)], np.searchsorted(own, days[trades]))
+    return scores
+
+
+def reversal(close: Floats, decision_days: Sequence[int] | Days, markets: Sequence[str | None] = ()) -> Floats:
     """Minus the last day's return, close to close.
 
     Args:
         close: ``[days, stocks]``, NaN where missing.
         decision_days: ``[decisions]`` numbers of days.
+        markets: ``[stocks]`` names; where there are several, the day before is the market's own.
 
     Returns:
         ``[decisions, stocks]``; NaN where the close of the day or of the day before is missing.
     """
-    days = np.asarray(decision_days, dtype=np.int64)
+    return on_own_days(_reversal, close, decision_days, markets)
+
+
+def _reversal(close: Floats, days: Days) -> Floats:
     before = np.where(days[:, None] > 0, close[np.maximum(days - 1, 0)], np.nan)
     scores: Floats = 1.0 - close[days] / before
     return scores
@@ -149,7 +185,8 @@ MOMENTUM_LEAST = 63
 
 def momentum(
     close: Floats,
-    decision_days: Sequence[int] | npt.NDArray[np.int64],
+    decision_days: Sequence[int] | Days,
+    markets: Sequence[str | None] = (),
     *,
     lookback: int = MOMENTUM_DAYS,
     skipped: int = MOMENTUM_SKIPPED,
@@ -159,11 +196,13 @@ def momentum(
     Args:
         close: ``[days, stocks]``, NaN where missing.
         decision_days: ``[decisions]`` numbers of days.
+        markets: ``[stocks]`` names; where there are several, the days are each market's own.
         lookback: days from the first close to the decision.
         skipped: days from the last close to the decision.
 
     Returns:
-        ``[decisions, stocks]``; NaN where one of the two closes or that of the decision day is missing.
+        ``[decisions, stocks]``; NaN where one of the two closes or that of the decision day is missing; of several
+        markets, also where the stock's own has less history than ``lookback``.
 
     Raises:
         ValueError: ``skipped`` is not below ``lookback``, or a day has less history than ``lookback``.
@@ -173,8 +212,24 @@ def momentum(
     days = np.asarray(decision_days, dtype=np.int64)
     if not 0 <= skipped < lookback or (days < lookback).any():
         raise ValueError(f"momentum of {lookback} days without the last {skipped}, on days from {days.min(initial=0)}")
-    scores: Floats = close[days - skipped] / close[days - lookback] - 1.0
-    return np.where(np.isfinite(close[days]), scores, np.nan)
+
+    def rule(close: Floats, days: Days) -> Floats:
+        scores: Floats = close[(days - skipped).clip(0)] / close[(days - lookback).clip(0)] - 1.0
+        return np.where(np.isfinite(close[days]) & (days >= lookback)[:, None], scores, np.nan)
+
+    return on_own_days(rule, close, days, markets)
+
+
+def own_history(close: Floats, first_decision: int, markets: Sequence[str | None] = ()) -> int:
+    """Trading days before day ``first_decision``: those of the panel, or of the market with the fewest of its own.
+
+    A market that has fewer than a momentum needs is left out of that, and has none until it has more; where all have
+    fewer, the most count.
+    """
+    if not several(markets):
+        return first_decision
+    histories = [int(np.searchsorted(own, first_decision)) for _, own in calendars_of(markets, np.isfinite(close))]
+    return min((each for each in histories if each >= MOMENTUM_LEAST), default=max(histories))
 
 
 def momentum_lookback(first_decision: int) -> int:
@@ -195,7 +250,7 @@ def momentum_lookback(first_decision: int) -> int:
 def ridge(
     panel: PanelView,
     train: Labels,
-    decision_days: Sequence[int] | npt.NDArray[np.int64],
+    decision_days: Sequence[int] | Days,
     *,
     penalty: float = RIDGE_PENALTY,
 ) -> tuple[Floats, RidgeFit]:
@@ -228,9 +283,7 @@ def normal_equations(panel: PanelView, train: Labels) -> NormalEquations:
     return sums
 
 
-def linear_scores(
-    panel: PanelView, decision_days: Sequence[int] | npt.NDArray[np.int64], coefficients: Floats
-) -> Floats:
+def linear_scores(panel: PanelView, decision_days: Sequence[int] | Days, coefficients: Floats) -> Floats:
     """Scores by some linear rules, ``coefficients [inputs, rules]``, in one pass over the days.
 
     Returns:
@@ -244,7 +297,7 @@ def linear_scores(
     return scores
 
 
-def published_inputs(close: Floats) -> Inputs:
+def published_inputs(close: Floats, markets: Sequence[str | None] = ()) -> Inputs:
     """Inputs of the ridge in the literature on the NASDAQ data: prices of the last 16 days over the last close.
 
     For each of the last 16 days: its close and its moving averages over 5, 10, 20 and 30 days, 80 in all, each
@@ -252,6 +305,7 @@ def published_inputs(close: Floats) -> Inputs:
 
     Args:
         close: ``[days, stocks]``, NaN where missing.
+        markets: ``[stocks]`` names; where there are several, the days are each market's own.
 
     Returns:
         A function of a day's number that gives ``[stocks, 80]``; NaN in all of a row where one of the stock's last
@@ -259,6 +313,9 @@ def published_inputs(close: Floats) -> Inputs:
 
     Source: the inputs of Feng et al. (2019), Temporal Relational Ranking for Stock Prediction.
     """
+
+    if several(markets):
+        return _of_markets(close, markets)
 
     def inputs(day: int) -> Floats:
         stocks = close.shape[1]
@@ -275,10 +332,28 @@ def published_inputs(close: Floats) -> Inputs:
     return inputs
 
 
+def _of_markets(close: Floats, markets: Sequence[str | None]) -> Inputs:
+    """:func:`published_inputs` of each market on its own days, together; NaN where a market is closed."""
+    each = [
+        (stocks, own, published_inputs(close[np.ix_(own, stocks)]))
+        for stocks, own in calendars_of(markets, np.isfinite(close))
+    ]
+
+    def inputs(day: int) -> Floats:
+        x = np.full((close.shape[1], PUBLISHED_DAYS * (1 + len(PUBLISHED_AVERAGES))), np.nan)
+        for stocks, own, of_own in each:
+            if day in own:
+                x[stocks] = of_own(int(np.searchsorted(own, day)))
+        return x
+
+    return inputs
+
+
 def published_ridge(
     close: Floats,
     train: Labels,
-    decision_days: Sequence[int] | npt.NDArray[np.int64],
+    decision_days: Sequence[int] | Days,
+    markets: Sequence[str | None] = (),
     *,
     penalty: float = RIDGE_PENALTY,
 ) -> tuple[Floats, RidgeFit]:
@@ -288,12 +363,13 @@ def published_ridge(
         close: ``[days, stocks]``, NaN where missing.
         train: decisions of the training period.
         decision_days: days to score.
+        markets: ``[stocks]`` names; where there are several, the days are each market's own.
         penalty: λ on the sum of squared errors, of inputs that are not scaled.
 
     Returns:
         ``[decisions, stocks]`` scores, NaN where one of the stock's last 45 closes is missing; and the fit.
     """
-    inputs = published_inputs(close)
+    inputs = published_inputs(close, markets)
     sums = NormalEquations(PUBLISHED_DAYS * (1 + len(PUBLISHED_AVERAGES)))
     for day, returns, valid in zip(train.days, train.returns, train.valid, strict=True):
         x = inputs(int(day))

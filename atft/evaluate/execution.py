@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from atft.data.markets import calendars_of, several
 from atft.errors import UseError
 from atft.evaluate.metrics import Bools, Floats, check_shapes
 
@@ -83,14 +85,21 @@ class Execution:
 
 
 def executed(
-    days: Days, close: Floats, *, rules: Rules, open_: Floats | None = None, tradable: Bools | None = None
+    days: Days,
+    close: Floats,
+    *,
+    rules: Rules,
+    open_: Floats | None = None,
+    tradable: Bools | None = None,
+    markets: Sequence[str | None] = (),
+    listed_until: Days | None = None,
 ) -> Execution:
     """Prices and returns of decisions.
 
-    A stock is *delisted* at an exit where it has no price from there to the end of the table; a stock that is merely
-    suspended is held at its last known price, which for an execution at opens may be the close before. Whether a
-    stock comes back is not known at the time, yet it decides about no position: a delisted one is paid out, a
-    suspended one stays.
+    A stock is *delisted* at an exit where it has no price from there to the end of the table, though its own market
+    traded after its last one; a stock that is merely suspended, or whose market is closed, is held at its last known
+    price, which for an execution at opens may be the close before. Whether a stock comes back is not known at the time,
+    yet it decides about no position: a delisted one is paid out, a suspended one stays.
 
     Args:
         days: numbers of the decision days in the tables, rising.
@@ -98,6 +107,9 @@ def executed(
         rules: of the execution.
         open_: ``[all days, stocks]``, NaN where missing; needed for execution at opens.
         tradable: ``[all days, stocks]``, False where a stock may not be traded though it has a price.
+        markets: ``[stocks]`` names; none where there is one market.
+        listed_until: ``[stocks]`` number of the last day of each listing, where listings are known: a stock whose
+            listing ends inside the table leaves, though its market does not trade again in it.
 
     Raises:
         UseError: execution at opens without opens, or no decision whose exit lies inside the calendar.
@@ -115,7 +127,7 @@ def executed(
         )
     entries, exits = entries[kept], entries[kept] + rules.horizon
     known = _last_known(price, close, rules.at)
-    last_day = _last_day(np.isfinite(price) | np.isfinite(close))
+    last_day = _last_day(np.isfinite(price) | np.isfinite(close), markets, listed_until)
     gone_before, gone = entries[:, None] > last_day, exits[:, None] > last_day
     returns = known[exits] / known[entries] - 1
     delisted = gone & ~gone_before
@@ -157,8 +169,17 @@ def _last_known(price: Floats, close: Floats, at: At) -> Floats:
     return known
 
 
-def _last_day(there: Bools) -> Days:
-    """``[stocks]`` number of the last day with any price; -1 without one."""
-    last = len(there) - 1 - there[::-1].argmax(0)
-    found: Days = np.where(there.any(0), last, -1).astype(np.int64)
-    return found
+def _last_day(there: Bools, markets: Sequence[str | None], listed_until: Days | None) -> Days:
+    """``[stocks]`` number of the last day with any price, -1 without one.
+
+    That of the table's last day where a stock's market ends with it, and its listing does not.
+    """
+    end = len(there) - 1
+    last: Days = np.where(there.any(0), end - there[::-1].argmax(0), -1).astype(np.int64)
+    if several(markets):
+        for stocks, own in calendars_of(markets, there):
+            stays = np.isin(last[stocks], own[-1:])
+            if listed_until is not None:
+                stays &= listed_until[stocks] >= end
+            last[stocks[stays]] = end
+    return last

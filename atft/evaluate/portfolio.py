@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from atft.evaluate.metrics import Bools, Floats, check_finite, check_shapes, sharpe
+
+Stretch = npt.NDArray[np.int64]
+"""``[days]`` rising numbers: days of the same number follow one another, between two numbers there is a gap."""
 
 SMALLEST_SPREAD = 1e-12
 """Scores that differ by no more than this, relative to the largest, are constant: they take no position."""
@@ -15,7 +19,7 @@ def positions(scores: Floats, valid: Bools) -> Floats:
 
     Args:
         scores: ``[days, stocks]``.
-        valid: ``[days, stocks]``, True where scored and labelled.
+        valid: ``[days, stocks]``, True where a stock takes part.
 
     Returns:
         ``[days, stocks]``: each day sums to 0 and its absolute values to 1; 0 where not valid. A day of constant
@@ -44,25 +48,48 @@ def equal_weight(valid: Bools) -> Floats:
     return held
 
 
-def turnover(held: Floats, horizon: int = 1) -> Floats:
+def stretches(days: npt.NDArray[np.int64]) -> Stretch:
+    """``[days]`` which run of consecutive days each of the rising day numbers ``days`` belongs to, from 0."""
+    return np.cumsum(np.diff(days, prepend=days[:1]) > 1, dtype=np.int64)
+
+
+def _pieces(values: Floats, stretch: Stretch | None) -> list[Floats]:
+    """``values`` cut at the gaps; whole without a ``stretch``."""
+    return [values] if stretch is None else np.split(values, np.flatnonzero(np.diff(stretch)) + 1)
+
+
+def turnover(held: Floats, horizon: int = 1, stretch: Stretch | None = None) -> Floats:
     """Gross value traded to come to each day's positions, buys and sells both counted: ``Σ|Δw|``.
 
     Args:
         held: ``[days, stocks]`` positions.
         horizon: days each position is held. Every day's positions renew those of ``horizon`` days before, the
             first ones start from nothing.
+        stretch: where the gaps are; None where there is none. What is held before a gap is sold when its holding
+            period ends, which counts on the day of its decision, and after the gap everything starts from nothing.
 
     Returns:
-        ``[days]``, between 0 and 2 for unit-gross positions. The drift of weights with prices between two
-        decisions is ignored, and so is the sale of the last positions.
+        ``[days]``, for unit-gross positions between 0 and 2, and 1 more on the last ``horizon`` days before a gap. The
+        drift of weights with prices between two decisions is ignored, and so is the sale of the very last positions.
     """
+    pieces = _pieces(held, stretch)
+    traded = [_traded(piece, horizon) for piece in pieces]
+    for piece, each in zip(pieces[:-1], traded, strict=False):
+        each[-horizon:] += np.abs(piece[-horizon:]).sum(1)
+    return np.concatenate(traded)
+
+
+def _traded(held: Floats, horizon: int) -> Floats:
+    """``[days]`` what is traded on days without a gap, from nothing."""
     before = np.zeros_like(held)
     before[horizon:] = held[:-horizon]
     traded: Floats = np.abs(held - before).sum(1)
     return traded
 
 
-def daily_returns(held: Floats, returns: Floats, cost_bps: float = 0.0, horizon: int = 1) -> tuple[Floats, Floats]:
+def daily_returns(
+    held: Floats, returns: Floats, cost_bps: float = 0.0, horizon: int = 1, stretch: Stretch | None = None
+) -> tuple[Floats, Floats]:
     """Return that each day's positions earn over their holding period, before and after the cost of trading.
 
     Args:
@@ -70,6 +97,7 @@ def daily_returns(held: Floats, returns: Floats, cost_bps: float = 0.0, horizon:
         returns: ``[days, stocks]`` simple returns over the holding period; may be NaN where nothing is held.
         cost_bps: cost of one unit traded, one way, in basis points, taken on :func:`turnover`.
         horizon: days each position is held.
+        stretch: where the gaps are; None where there is none.
 
     Returns:
         ``(gross, net)``, each ``[days]``; a day without position earns 0, since it is spent in cash.
@@ -80,7 +108,7 @@ def daily_returns(held: Floats, returns: Floats, cost_bps: float = 0.0, horizon:
     check_shapes(positions=held, returns=returns)
     check_finite("returns", returns, held != 0)
     gross: Floats = (held * np.where(held != 0, returns, 0.0)).sum(1)
-    return gross, gross - cost_bps / 1e4 * turnover(held, horizon)
+    return gross, gross - cost_bps / 1e4 * turnover(held, horizon, stretch)
 
 
 def wealth(daily: Floats) -> Floats:
@@ -89,19 +117,25 @@ def wealth(daily: Floats) -> Floats:
     return grown
 
 
-def max_drawdown(daily: Floats) -> float:
+def max_drawdown(daily: Floats, stretch: Stretch | None = None) -> float:
     """Largest fall of compounded wealth from an earlier peak (the start included), as a fraction in [0, 1].
 
     Args:
         daily: ``[days]`` simple returns in time order; NaN days do not count.
+        stretch: where the gaps are; None where there is none. What wealth did in a gap is not known, so that peak and
+            trough have to lie on the same side of it.
 
     Returns:
         0 for wealth that never falls; NaN where no day counts.
     """
-    kept = daily[np.isfinite(daily)]
-    if not kept.size:
-        return float("nan")
-    path = np.concatenate([[1.0], wealth(kept)])
+    falls = [_fall(piece[np.isfinite(piece)]) for piece in _pieces(daily, stretch)]
+    return max((fall for fall in falls if fall is not None), default=float("nan"))
+
+
+def _fall(daily: Floats) -> float | None:
+    if not daily.size:
+        return None
+    path = np.concatenate([[1.0], wealth(daily)])
     return float((1.0 - path / np.maximum.accumulate(path)).max())
 
 

@@ -158,11 +158,11 @@ class Statistics(Model):
     """Per day, before costs, as a fraction."""
     mean_return_net: Maybe
     decisions: Count
-    """Valid stock-days on the days that count."""
+    """Stock-days that are scored and labelled, on the days that count."""
     days_left_out: Count
-    """Days of fewer than two valid stocks."""
+    """Days of fewer than two scored stocks."""
     days_in_cash: Count
-    """Days that count but whose scores were all equal."""
+    """Days that count but hold nothing: all scores were equal, or nothing could be bought."""
     horizon: Count
     """Trading days that a label spans."""
     cost_bps: Number
@@ -172,6 +172,11 @@ class Statistics(Model):
     ic_by_month: tuple[Month, ...]
     series: Series | None
     """Null for shuffled scores, which stand for many series."""
+    valued_at_last_price: Count | None = None
+    """Scored stock-days without a price at their exit, which the portfolio values at the last known one; null in
+    results of before, whose portfolio left them out."""
+    not_bought: Count | None = None
+    """Scored stock-days without a price at their execution: not filled, in cash; null likewise."""
 
 
 class Baseline(Statistics):
@@ -236,7 +241,8 @@ class Test(Statistics):
     """First label date."""
     last_date: dt.date
     missing_labels: Count
-    """Stock-days that were scored but have no label; they are left out."""
+    """Stock-days that were scored but have no label: left out of coefficients and deciles, and of the portfolio only
+    where the label is the table's own, which has no price."""
     sampled_ic: Maybe
     """Mean information coefficient on stock samples as in training, beside ``ic`` on whole cross-sections."""
     strategies: tuple[Strategy, ...] = ()
@@ -265,6 +271,14 @@ class BaselineRun(Model):
     """Its own settings and counts."""
     choices: tuple[dict[str, str | Maybe], ...] = ()
     """What was tried on the validation period, each with its figure there; the best was taken."""
+
+
+class EnsembleOf(Model):
+    """What an ensemble's scores are made of."""
+
+    combine: Literal["mean-rank", "mean-score"]
+    seeds: tuple[Count, ...]
+    """Of its members; parameters, steps and samples of the result are sums over them."""
 
 
 class Result(Model):
@@ -297,6 +311,8 @@ class Result(Model):
     baselines: Baselines
     baseline: BaselineRun | None = None
     """What the run is where it is a baseline's; null for a tier's own network."""
+    ensemble: EnsembleOf | None = None
+    """Null for a single model."""
     planted: dict[str, Number] | None = None
     """Truth of a synthetic market, such as its best reachable IC; null for real data."""
     fold: FoldOf | None = None

@@ -26,7 +26,7 @@ class Deflated(Model):
     trials: Count
     """Different evaluations of this test period, this one among them; baselines do not count."""
     elsewhere: Count
-    """Different evaluations of the same dates on other panels; they are not in ``trials``."""
+    """Different evaluations on overlapping dates, of other panels or other test periods; they are not in ``trials``."""
     variance_annual: Maybe
     """Of the trials' annual Sharpe ratios."""
     note: str

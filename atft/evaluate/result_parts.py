@@ -18,6 +18,7 @@ from atft.evaluate.summary import Dates, ShuffledSummary, TestSummary, ic_by_mon
 _COPIED = (
     *("days", "days_left_out", "days_in_cash", "decisions", "horizon", "cost_bps", "pooled_sharpe", "icir"),
     *("rank_icir", "turnover", "max_drawdown", "max_drawdown_net", "mean_return", "mean_return_net", "decile_days"),
+    *("valued_at_last_price", "not_bought"),
 )
 """Fields that a summary and its statistics share."""
 

@@ -13,7 +13,7 @@ class Search:
     Attributes:
         trials: different evaluations of the test period, this one among them; 0 where nothing is known.
         sharpes: their daily Sharpe ratios, as far as they are defined.
-        elsewhere: different evaluations of the same dates on other panels.
+        elsewhere: different evaluations on overlapping dates: of other panels, or of other test periods.
     """
 
     trials: int

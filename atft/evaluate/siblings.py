@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from atft.config import is_fold
+
 SAME = ("label", "window", "split")
 """Settings that two runs must share for their test periods to be comparable."""
 
@@ -15,7 +17,8 @@ def baseline_runs(run: Path, tier: Mapping[str, Any], data_sha256: str) -> Itera
     """Directory and result of each finished baseline run that ``run`` can be read against, by name.
 
     Args:
-        run: directory of the run, in the directory of runs that is looked through.
+        run: directory of the run, in the directory of runs that is looked through; for the run of a fold the directory
+            that its folds lie in is looked through too, and only baselines of the same fold share its split.
         tier: its settings, as plain data.
         data_sha256: hash of its panel's data.
 
@@ -25,8 +28,10 @@ def baseline_runs(run: Path, tier: Mapping[str, Any], data_sha256: str) -> Itera
     """
     if not all(name in tier for name in SAME):
         return
-    for path in sorted(run.resolve().parent.glob("baseline-*")):
-        if path == run.resolve():
+    own = run.resolve()
+    places = [own.parent, own.parent.parent] if is_fold(own.name) else [own.parent]
+    for path in sorted((path for place in places for path in place.glob("baseline-*")), key=lambda path: path.name):
+        if path == own:
             continue
         try:
             config, found = (json.loads((path / name).read_bytes()) for name in ("config.json", "result.json"))

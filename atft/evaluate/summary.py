@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atft.evaluate import baselines, metrics, portfolio
+from atft.evaluate.holdings import Holdings
 from atft.evaluate.metrics import Bools, Floats, Interval
 
 TRADING_DAYS = 252
@@ -29,11 +30,16 @@ class TestSummary:
     one holding period over √horizon, ``sharpe_annual`` is ``sharpe_daily · √252``: returns of different days are
     taken as uncorrelated for this scaling, whereas the intervals allow for correlation.
 
+    What is said of a portfolio holds for all stocks that are scored, whatever becomes of them; what is said of a
+    ranking (coefficients, deciles, the pooled Sharpe ratio) for the valid ones, which have a label.
+
     Attributes:
-        days: days that count, of at least two valid stocks (for long-only positions: one).
+        days: days that count, of at least two scored stocks (for long-only positions: one).
         days_left_out: other days; they are treated as if they were no trading days.
-        days_in_cash: days that count but have no position, since all scores were equal.
+        days_in_cash: days that count but hold nothing, since all scores were equal or nothing could be bought.
         decisions: valid stock-days on the days that count.
+        valued_at_last_price: scored stock-days whose exit has no price, so that the last known one is taken.
+        not_bought: scored stock-days without a price at the execution: not filled, in cash.
         horizon: days that each return spans.
         cost_bps: cost of one unit traded, one way, in basis points.
         sharpe: before costs, per day, with its interval.
@@ -43,8 +49,9 @@ class TestSummary:
         icir: mean over standard deviation of the days' coefficients.
         rank_ic: mean Spearman information coefficient with its interval.
         rank_icir: its mean over standard deviation.
-        turnover: mean of ``Σ|Δw|`` per day, the first day's entry included; at most 2.
-        max_drawdown: of compounded wealth before costs, as a fraction.
+        turnover: mean of ``Σ|Δw|`` per day, the first day's entry included; where the days have a gap, positions are
+            sold before it and bought anew after it.
+        max_drawdown: of compounded wealth before costs, as a fraction; the largest between two gaps.
         max_drawdown_net: after costs.
         mean_return: mean gross return per day (a holding period's over ``horizon``).
         mean_return_net: mean net return per day.
@@ -63,6 +70,8 @@ class TestSummary:
     days_left_out: int
     days_in_cash: int
     decisions: int
+    valued_at_last_price: int
+    not_bought: int
     horizon: int
     cost_bps: float
     sharpe: Interval
@@ -142,27 +151,37 @@ class ShuffledSummary:
         return all(interval.low <= 0 <= interval.high for interval in (self.sharpe, self.ic))
 
 
-def summarise(scores: Floats, returns: Floats, valid: Bools, *, cost_bps: float, horizon: int = 1) -> TestSummary:
+def summarise(
+    scores: Floats,
+    returns: Floats,
+    valid: Bools,
+    *,
+    cost_bps: float,
+    horizon: int = 1,
+    holdings: Holdings | None = None,
+) -> TestSummary:
     """Statistics of scores over a period, traded as a dollar-neutral, unit-gross, score-weighted portfolio.
 
     Args:
-        scores: ``[days, stocks]``; may be NaN where not valid.
+        scores: ``[days, stocks]``; may be NaN where not scored.
         returns: ``[days, stocks]`` simple returns over the label's ``horizon`` days; may be NaN where not valid.
         valid: ``[days, stocks]``, True where scored and labelled.
         cost_bps: cost of one unit traded, one way, in basis points.
         horizon: trading days that a label spans; decisions are made on every day.
+        holdings: what is held and what it comes to, labelled or not; the valid stocks alone where not given.
 
     Raises:
         ValueError: shapes differ, a valid entry is not finite, or ``horizon`` is below 1.
     """
     metrics.check_shapes(scores=scores, returns=returns, valid=valid)
-    rows = np.flatnonzero(valid.sum(1) >= 2)
-    scores, returns, kept = scores[rows], returns[rows], valid[rows]
+    held = _checked(returns, valid, holdings)
+    rows = np.flatnonzero(held.scored.sum(1) >= 2)
+    scores, returns, kept, held = scores[rows], returns[rows], valid[rows], held.on(rows)
     ics = metrics.information_coefficient(scores, returns, kept)
     rank_ics = metrics.rank_ic(scores, returns, kept)
     deciles, decile_days = decile_returns(scores, returns, kept)
     return TestSummary(
-        **_backtest(portfolio.positions(scores, kept), returns, cost_bps, horizon),
+        **_backtest(portfolio.positions(scores, held.scored), held, cost_bps, horizon),
         days_left_out=len(valid) - len(rows),
         decisions=int(kept.sum()),
         pooled_sharpe=portfolio.pooled_sharpe(scores, returns, kept),
@@ -178,18 +197,22 @@ def summarise(scores: Floats, returns: Floats, valid: Bools, *, cost_bps: float,
     )
 
 
-def summarise_equal_weight(returns: Floats, valid: Bools, *, cost_bps: float, horizon: int = 1) -> TestSummary:
-    """Statistics of holding 1/n of every valid stock, long only; what concerns a ranking is NaN.
+def summarise_equal_weight(
+    returns: Floats, valid: Bools, *, cost_bps: float, horizon: int = 1, holdings: Holdings | None = None
+) -> TestSummary:
+    """Statistics of holding 1/n of every stock, long only; what concerns a ranking is NaN.
 
     Arguments and errors as for :func:`summarise`.
     """
     metrics.check_shapes(returns=returns, valid=valid)
-    rows = np.flatnonzero(valid.any(1))
-    returns, kept = returns[rows], valid[rows]
+    metrics.check_finite("returns", returns, valid)
+    held = _checked(returns, valid, holdings)
+    rows = np.flatnonzero(held.scored.any(1))
+    kept, held = valid[rows], held.on(rows)
     undefined = np.full(len(rows), np.nan)
     no_ranking = metrics.mean_interval(undefined)
     return TestSummary(
-        **_backtest(portfolio.equal_weight(kept), returns, cost_bps, horizon),
+        **_backtest(portfolio.equal_weight(held.scored), held, cost_bps, horizon),
         days_left_out=len(valid) - len(rows),
         decisions=int(kept.sum()),
         pooled_sharpe=float("nan"),
@@ -205,22 +228,32 @@ def summarise_equal_weight(returns: Floats, valid: Bools, *, cost_bps: float, ho
     )
 
 
-def _backtest(held: Floats, returns: Floats, cost_bps: float, horizon: int) -> dict[str, Any]:
-    """The fields of :class:`TestSummary` that follow from positions on the days that count."""
+def _checked(returns: Floats, valid: Bools, holdings: Holdings | None) -> Holdings:
+    held = Holdings.labelled(returns, valid) if holdings is None else holdings
+    held.check(valid)
+    return held
+
+
+def _backtest(targets: Floats, holdings: Holdings, cost_bps: float, horizon: int) -> dict[str, Any]:
+    """The fields of :class:`TestSummary` that follow from the wanted positions on the days that count."""
     if horizon < 1:
         raise ValueError(f"horizon = {horizon} must be at least 1 day")
-    gross, net = (series / horizon for series in portfolio.daily_returns(held, returns, cost_bps, horizon))
+    held, stretch = holdings.taken(targets), holdings.stretch
+    both = portfolio.daily_returns(held, holdings.earned, cost_bps, horizon, stretch)
+    gross, net = (series / horizon for series in both)
     per_day = float(1 / np.sqrt(horizon))
     return {
         "days": len(held),
         "days_in_cash": int((held == 0).all(1).sum()),
+        "valued_at_last_price": holdings.valued_at_last_price,
+        "not_bought": holdings.not_bought,
         "horizon": horizon,
         "cost_bps": cost_bps,
         "sharpe": metrics.sharpe_interval(gross, horizon=horizon).scaled(per_day),
         "sharpe_net": metrics.sharpe_interval(net, horizon=horizon).scaled(per_day),
-        "turnover": metrics.mean(portfolio.turnover(held, horizon)) / horizon,
-        "max_drawdown": portfolio.max_drawdown(gross),
-        "max_drawdown_net": portfolio.max_drawdown(net),
+        "turnover": metrics.mean(portfolio.turnover(held, horizon, stretch)) / horizon,
+        "max_drawdown": portfolio.max_drawdown(gross, stretch),
+        "max_drawdown_net": portfolio.max_drawdown(net, stretch),
         "mean_return": metrics.mean(gross),
         "mean_return_net": metrics.mean(net),
         "gross": gross,
@@ -266,11 +299,12 @@ def ic_by_month(dates: Dates, ics: Floats) -> list[MonthIC]:
 
 
 def summarise_shuffled(
-    scores: Floats, returns: Floats, valid: Bools, *, cost_bps: float, seed: int, repeats: int = 200, horizon: int = 1
-) -> ShuffledSummary:
+    scores: Floats, returns: Floats, valid: Bools, *, cost_bps: float, seed: int, repeats: int = 200, horizon: int = 1,
+    holdings: Holdings | None = None,
+) -> ShuffledSummary:  # fmt: skip
     """What is left when the scores are shuffled among the stocks of each day: the yardstick of luck.
 
-    Shuffling the scores is the same as shuffling the labels; each day keeps its returns and the size of its
+    Shuffling the scores is the same as shuffling the outcomes; each day keeps its returns and the size of its
     positions.
 
     Args:
@@ -281,16 +315,19 @@ def summarise_shuffled(
         seed: of the shuffles.
         repeats: shuffles, at least 20.
         horizon: trading days that a label spans.
+        holdings: as :func:`summarise` takes them.
     """
     if repeats < 20:
         raise ValueError(f"repeats = {repeats}: quantiles at 2.5 % need at least 20 shuffles")
-    own = summarise(scores, returns, valid, cost_bps=cost_bps, horizon=horizon)
-    scores, returns, valid = scores[own.rows], returns[own.rows], valid[own.rows]
+    held = _checked(returns, valid, holdings)
+    own = summarise(scores, returns, valid, cost_bps=cost_bps, horizon=horizon, holdings=held)
+    scores, returns, valid, held = scores[own.rows], returns[own.rows], valid[own.rows], held.on(own.rows)
     sharpes, ics, example = np.full(repeats, np.nan), np.full(repeats, np.nan), None
-    for repeat, shuffled in enumerate(baselines.shuffled(scores, valid, seed=seed, repeats=repeats)):
+    for repeat, shuffled in enumerate(baselines.shuffled(scores, held.scored, seed=seed, repeats=repeats)):
         if example is None:
-            example = summarise(shuffled, returns, valid, cost_bps=cost_bps, horizon=horizon)
-        gross, _ = portfolio.daily_returns(portfolio.positions(shuffled, valid), returns)
+            example = summarise(shuffled, returns, valid, cost_bps=cost_bps, horizon=horizon, holdings=held)
+        taken = held.taken(portfolio.positions(shuffled, held.scored))
+        gross, _ = portfolio.daily_returns(taken, held.earned)
         sharpes[repeat] = metrics.sharpe(gross / horizon) / np.sqrt(horizon)
         ics[repeat] = metrics.mean(metrics.information_coefficient(shuffled, returns, valid))
     assert example is not None

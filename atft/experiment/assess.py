@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from atft.config import Tier
+from atft.config import Label, Tier
 from atft.data.labels import decided_returns, label_dates
 from atft.data.panel import Panel
 from atft.data.sampler import surely_held
 from atft.data.splits import Periods
-from atft.evaluate import baselines, result, result_parts
+from atft.evaluate import baselines, portfolio, result, result_parts
 from atft.evaluate.backtest import Backtest
 from atft.evaluate.costs import Costs
+from atft.evaluate.execution import Execution, Rules, executed
+from atft.evaluate.holdings import Holdings
 from atft.evaluate.inference import inference
 from atft.evaluate.predict import predict
 from atft.evaluate.summary import TestSummary, summarise, summarise_equal_weight, summarise_shuffled
 from atft.experiment.backtests import Setting, backtests, default_executions, default_strategies
-from atft.experiment.registry import Kind, Registry, Trials, dates_sha256, evaluation_of
+from atft.experiment.registry import OWN, Kind, Registry, Trials, dates_sha256, evaluation_of
 from atft.experiment.score_table import Scored, as_table, origin
 from atft.objective.rows import TERMS
 from atft.schemes import fold_told
@@ -46,14 +49,18 @@ class Outcomes:
     Attributes:
         days: ``[decisions]`` day numbers.
         dates: ``[decisions]`` label dates, datetime64[D].
-        returns: ``[decisions, stocks]``, NaN where unknown.
+        returns: ``[decisions, stocks]`` labels, NaN where unknown.
         scorable: ``[decisions, stocks]`` bool, known at the decision.
+        close: ``[all days, stocks]``, NaN where missing.
+        label: what the decisions earn.
     """
 
     days: npt.NDArray[np.int64]
     dates: npt.NDArray[np.datetime64]
     returns: Floats
     scorable: npt.NDArray[np.bool_]
+    close: Floats
+    label: Label
 
     @classmethod
     def of(cls, panel: Panel, scorable: Bools, tier: Tier, days: npt.NDArray[np.int64]) -> Outcomes:
@@ -61,11 +68,25 @@ class Outcomes:
         label = tier.label
         ends = panel.days[label_dates(panel.days, label.horizon, label.execution_lag)[days]]
         returns = decided_returns(panel, label)[days]
-        return cls(days, ends, returns, scorable[days])
+        return cls(days, ends, returns, scorable[days], np.asarray(panel.close), label)
 
     def valid(self, scores: Floats) -> npt.NDArray[np.bool_]:
-        """What counts: scorable, scored and labelled."""
+        """What a ranking is judged on: scorable, scored and labelled."""
         return self.scorable & np.isfinite(scores) & np.isfinite(self.returns)
+
+    def holdings(self, scores: Floats) -> Holdings:
+        """What a portfolio is made of: scorable and scored, whatever becomes of it (decision 20).
+
+        A label of the panel's own has no price that a missing one could be valued at: only labelled stocks are held.
+        """
+        if self.label.own:
+            return Holdings.labelled(self.returns, self.valid(scores), portfolio.stretches(self.days))
+        return Holdings.executed(self.scorable & np.isfinite(scores), self._execution)
+
+    @cached_property
+    def _execution(self) -> Execution:
+        rules = Rules("close", self.label.execution_lag, self.label.horizon)
+        return executed(self.days, self.close, rules=rules)
 
     def labels(self) -> baselines.Labels:
         """All scorable decisions with a label, as a baseline trains on them."""
@@ -168,6 +189,7 @@ def evaluated(
     *,
     run: str,
     baseline: result.BaselineRun | None = None,
+    variant: str = OWN,
     sampled_ic: float = float("nan"),
     weights: Path | None = None,
     summary: TestSummary | None = None,
@@ -184,6 +206,7 @@ def evaluated(
         registry: of all evaluations.
         run: name of the run.
         baseline: which baseline it is a run of, where it is one.
+        variant: what the registry calls it, where it is no single network.
         sampled_ic: mean information coefficient on stock samples; NaN where not measured.
         weights: file of the network's weights, where a network made the scores.
         summary: statistics of positions that do not follow from scores; those of the scores where not given.
@@ -196,7 +219,7 @@ def evaluated(
     simple = simple if simple is not None else simple_baselines(ground, test)
     shuffled = summarise_shuffled(
         scores, test.returns, test.valid(scores), cost_bps=tier.label.cost_bps, seed=SHUFFLE_SEED, repeats=SHUFFLES,
-        horizon=tier.label.horizon,
+        horizon=tier.label.horizon, holdings=test.holdings(scores),
     )  # fmt: skip
     summary = summary or summarised(scores, test, tier)
     rivals = result.Baselines(**simple, shuffled=result_parts.shuffled_part(shuffled, test.dates))
@@ -205,7 +228,7 @@ def evaluated(
         missing_labels=int((test.scorable & np.isfinite(scores) & ~np.isfinite(test.returns)).sum()),
     )  # fmt: skip
     looked: list[tuple[Kind, str, result.Statistics]] = [
-        ("baseline", baseline.name, part) if baseline else ("network", "score-weighted", part)
+        ("baseline", baseline.name, part) if baseline else ("network", variant, part)
     ]
     looked += [("baseline", name, each) for name, each in rivals if name != "shuffled"]
     known = recorded(registry, run, ground, test.dates, looked)
@@ -235,25 +258,25 @@ def strategies(panel: Panel, tier: Tier, test: Outcomes, scores: Floats) -> list
 def summarised(scores: Floats, outcomes: Outcomes, tier: Tier) -> TestSummary:
     """Statistics of scores over a period, at the tier's cost and horizon."""
     return summarise(
-        scores, outcomes.returns, outcomes.valid(scores), cost_bps=tier.label.cost_bps, horizon=tier.label.horizon
-    )
+        scores, outcomes.returns, outcomes.valid(scores), cost_bps=tier.label.cost_bps, horizon=tier.label.horizon,
+        holdings=outcomes.holdings(scores),
+    )  # fmt: skip
 
 
 def market(outcomes: Outcomes, tier: Tier) -> TestSummary:
     """Statistics of holding every stock that can be scored, in equal parts."""
+    everything = np.where(outcomes.scorable, 0.0, np.nan)
     return summarise_equal_weight(
-        outcomes.returns,
-        outcomes.scorable & np.isfinite(outcomes.returns),
-        cost_bps=tier.label.cost_bps,
-        horizon=tier.label.horizon,
-    )
+        outcomes.returns, outcomes.valid(everything), cost_bps=tier.label.cost_bps, horizon=tier.label.horizon,
+        holdings=outcomes.holdings(everything),
+    )  # fmt: skip
 
 
 def simple_baselines(ground: Ground, test: Outcomes) -> dict[str, result.Baseline]:
     """The baselines that need no model: reversal, ridge with the published penalty, equal weight."""
     panel, tier = ground.panel, ground.tier
     train = ground.outcomes(ground.periods.train)
-    reversal = summarised(baselines.reversal(panel.close, test.days), test, tier)
+    reversal = summarised(baselines.reversal(panel.close, test.days, panel.markets), test, tier)
     ridge_scores, fit = baselines.ridge(panel, train.labels(), test.days)
     return {
         "reversal": result_parts.baseline_part(reversal, test.dates),
@@ -288,7 +311,7 @@ def recorded(
     for kind, variant, each in looked:
         registry.record(
             evaluation_of(
-                run, ground.tier, sha256, dates, kind=kind, variant=variant, days=each.days,
+                registry.name_of(run), ground.tier, sha256, dates, kind=kind, variant=variant, days=each.days,
                 sharpe_daily=each.sharpe_daily, ic=each.ic,
             )
         )  # fmt: skip

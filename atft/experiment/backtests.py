@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from atft.config import Label
-from atft.data.markets import check_execution, too_early
+from atft.data.markets import check_execution, check_money, mixed_money, too_early
 from atft.data.panel import Panel
 from atft.errors import UseError
 from atft.evaluate.backtest import Backtest, Decisions, costed
@@ -117,13 +117,20 @@ def decided(panel: Panel, label: Label, scored: Scored, at: At, setting: Setting
     check_execution(str(panel.path), panel.manifest.sessions, label.execution_lag, next_open=at == "open")
     rules = Rules(at, label.execution_lag, label.horizon, setting.delisting_return)
     close = np.asarray(panel.close)
-    execution = executed(scored.days, close, rules=rules, open_=panel.open_price, tradable=panel.tradable)
+    listed = None if panel.delisted is None else np.searchsorted(panel.days, panel.delisted, side="right") - 1
+    execution = executed(
+        scored.days, close, rules=rules, open_=panel.open_price, tradable=panel.tradable, markets=panel.markets,
+        listed_until=listed,
+    )  # fmt: skip
     scores = scored.scores[np.isin(scored.days, execution.days)]
     known = np.isfinite(scores)
     if setting.neutral.by and not setting.neutral.positions:
         scores = _neutralised(panel, execution, scores, known, setting.neutral.by)
-    market = liquidity(close, panel.volume, execution.days)
-    if market is None and any(costs.impact for costs in setting.costs):
+    sessions, impact = panel.manifest.sessions, any(costs.impact for costs in setting.costs)
+    if impact:
+        check_money("impact", str(panel.path), sessions, "no --impact")
+    market = None if mixed_money(sessions) else liquidity(close, panel.volume, execution.days)
+    if market is None and impact:
         raise UseError(
             f"impact: {panel.path} does not tell the traded money and volatility of any stock around every decision. "
             "Mend: no --impact, or a panel built from a table with the role volume that begins a month earlier."
@@ -164,6 +171,7 @@ def characteristic(panel: Panel, execution: Execution, name: str) -> Floats:
     """
     days = execution.days
     if name == "size":
+        check_money("neutralise size", str(panel.path), panel.manifest.sessions, "--neutralise industry")
         money = trailing_money(np.asarray(panel.close), panel.volume, days)
         return np.log(money, out=np.full_like(money, np.nan), where=money > 0)
     if name not in panel.feature_names:

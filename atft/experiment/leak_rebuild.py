@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atft.data import sources
+from atft.data.files import Source
+from atft.data.grid import Grid
 from atft.data.leakage import vintage
 from atft.data.leakage.pipeline import Pipeline
 from atft.data.leakage.rebuild import Build, Differs, Rebuilder, computed_names, read_source
@@ -20,17 +22,23 @@ from atft.data.roles import PRICES, Roles
 from atft.errors import UseError
 from atft.evaluate.leakage.finding import Finding, clean, leak, not_checked
 
-FEATURES, PIPELINE = "features rebuilt", "pipeline rebuilt"
+FEATURES, PIPELINE, LABEL = "features rebuilt", "pipeline rebuilt", "own label"
+IS_SOURCE = "panel is its source's"
 ROUNDING = 1e-9
 """Relative change below which a running sum that later rows move is at work, not knowledge."""
 Tell = Callable[[str, float], None]
 EARLY = 10
 """Days before the first cut of a pipeline's table."""
-PRICE = "(prices)"
+PRICE, OWN_LABEL = "(prices)", "(own label)"
 MEND = "compute it from rows of its own day and before: no centred window, no statistic of the whole sample"
 _PARTS = {
     ROWS: ("universe", "choose the stocks of a day by what was known on it"),
     PRICE: ("adjustment", "adjust forward from each stock's first day, or take ratios of prices only"),
+    OWN_LABEL: (
+        "label",
+        "count the label's days on the calendar of the stock's market, or state horizon and execution lag as long as "
+        "the longest label is: the purge between periods goes by them",
+    ),
 }
 _HOW = {"truncated": "the table ends on", "perturbed": "there is another market after"}
 
@@ -48,9 +56,6 @@ def of_panel(
         seed: of the other futures.
         tell: told the stage.
     """
-    if len(set(panel.markets)) > 1:
-        yield not_checked(FEATURES, "proof", "the panel holds several markets, and a rebuild around a day knows one")
-        return
     if panel.manifest.normalise == "none":
         yield not_checked(FEATURES, "proof", "the panel does not say how it was normalised")
         return
@@ -75,7 +80,7 @@ def of_panel(
     for name, each in stored.items():
         if name not in found:
             yield leak(
-                "panel is its source's",
+                IS_SOURCE,
                 name,
                 f"the panel holds another value on {each.day} for {each.code!r} "
                 f"({each.values:,} in all) than this program builds from the source",
@@ -88,6 +93,40 @@ def of_panel(
             "proof",
             f"{count} computed features, and the normalisation of the source's own, do not change by "
             f"a bit at or before {', '.join(str(panel.days[day]) for day in days)}",
+        )
+
+
+def of_label(panel: Panel, checked: sources.Checked, *, by_pipeline: bool) -> Iterator[Finding]:
+    """Whether the panel's own label is its source's, and what is not known of it without a pipeline.
+
+    Args:
+        panel: the data.
+        checked: its source.
+        by_pipeline: the label was made again by the user's function (:func:`of_pipeline`).
+    """
+    stated = panel.manifest.roles.label if panel.manifest.roles else None
+    if panel.label is None or stated is None:
+        return
+    if "label" not in checked.bars.columns:
+        yield not_checked(LABEL, "proof", "the roles name no label, and the panel has one")
+        return
+    made = Grid.of(checked).columns["label"].T
+    wrong = ~((made == panel.label) | (np.isnan(made) & np.isnan(panel.label)))
+    if wrong.any():
+        day, stock = np.argwhere(wrong)[0]
+        evidence = (
+            f"the panel holds another label on {panel.days[day]} for {panel.codes[stock]!r} ({int(wrong.sum()):,} in "
+            "all) than its source"
+        )
+        yield leak(IS_SOURCE, "label", evidence, "build the panel again: its labels were changed")
+    else:
+        yield clean(LABEL, "proof", f"{int(np.isfinite(made).sum()):,} labels of the panel are its source's")
+    if not by_pipeline:
+        yield not_checked(
+            LABEL,
+            "proof",
+            f"no --pipeline was given: that a label ends {stated.execution_lag} + {stated.horizon} trading days of its "
+            "market after its day is taken as the roles state it",
         )
 
 
@@ -105,7 +144,7 @@ class _Seen:
 
 def of_pipeline(
     panel: Panel,
-    source: Path,
+    source: str | Path | Source,
     roles: Roles,
     pipeline: Pipeline,
     days: Sequence[int],
@@ -162,13 +201,23 @@ def of_pipeline(
         cut = vintage.until(table, day, roles) if gone else vintage.another_future(table, day, roles, seed + place)
         after = pipeline(cut, roles, f"the source where {_HOW[how]} {day}")
         before, after = (vintage.until(each, day, roles) for each in (made, after))
-        for change in vintage.changes(before, after, keys, columns):
-            name = PRICE if change.column in _prices(roles) else change.column
+        for change in _changes(before, after, day, roles, columns):
+            name = PRICE if change.column in _prices(roles) else OWN_LABEL if change.column == label else change.column
             each = seen.setdefault(name, _Seen(change, how, str(day)))
             each.cuts.add(f"{how} {day}")
             each.values += change.values
             each.largest = max(each.largest, change.largest)
-    return list(_of_changes(seen, len(columns), cuts)), checked
+    return list(_of_changes(seen, len(columns), cuts, with_label=label is not None)), checked
+
+
+def _changes(before: Any, after: Any, day: Any, roles: Roles, columns: Sequence[str]) -> Iterator[Change]:
+    """What differs up to ``day``; of the own label, which looks ahead, in rows whose label has ended by then."""
+    keys = (roles.date, roles.code)
+    yield from vintage.changes(before, after, keys, columns)
+    if roles.label is not None:
+        ended, again = (vintage.settled(each, day, roles) for each in (before, after))
+        changed = vintage.changes(ended, again, keys, [roles.label.column])
+        yield from (each for each in changed if each.column != ROWS)  # told above
 
 
 def _cuts(dates: Sequence[Any], parts: npt.NDArray[np.float64]) -> list[tuple[str, Any]]:
@@ -183,7 +232,9 @@ def _cuts(dates: Sequence[Any], parts: npt.NDArray[np.float64]) -> list[tuple[st
     ]
 
 
-def _of_changes(seen: dict[str, _Seen], columns: int, cuts: Sequence[tuple[str, Any]]) -> Iterator[Finding]:
+def _of_changes(
+    seen: dict[str, _Seen], columns: int, cuts: Sequence[tuple[str, Any]], *, with_label: bool
+) -> Iterator[Finding]:
     rounded = []
     dates = ", ".join(dict.fromkeys(str(day) for _, day in cuts))
     for name, each in sorted(seen.items(), key=lambda item: item[0] != ROWS):
@@ -200,11 +251,12 @@ def _of_changes(seen: dict[str, _Seen], columns: int, cuts: Sequence[tuple[str, 
             mend,
         )
     told = f"in the last bits only, as running sums do: {', '.join(rounded)}" if rounded else ""
+    label = ", and the own label where it had ended," if with_label else ""
     if len(rounded) == len(seen):
         yield clean(
             PIPELINE,
             "proof",
-            f"{columns} columns do not change at or before {dates} when what follows is gone or "
+            f"{columns} columns{label} do not change at or before {dates} when what follows is gone or "
             "another market" + (f"; {told}" if told else ""),
         )
     elif rounded:

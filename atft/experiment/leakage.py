@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from atft.config import Span, Split, Tier
+from atft.data.files import Source
 from atft.data.leakage.pipeline import Pipeline
 from atft.data.leakage.rebuild import read_source
 from atft.data.panel import Panel
@@ -41,7 +42,7 @@ class Asked:
 
     panel: Panel
     tier: Tier
-    source: Path | None = None
+    source: Path | Source | None = None
     roles: Roles | None = None
     pipeline: Pipeline | None = None
 
@@ -109,6 +110,7 @@ def _with_source(asked: Asked, days: Sequence[int], parts: leak_path.Parts, seed
             found, checked = leak_rebuild.of_pipeline(
                 panel, asked.source, roles, asked.pipeline, days, seed, tell, Path(folder)
             )
+        found += leak_rebuild.of_label(panel, checked, by_pipeline=asked.pipeline is not None)
         found += leak_rebuild.of_panel(panel, checked, days, parts.build, seed, tell)
         found += leak_statistics.of_source(panel, checked, asked.tier, tell)
     return found

@@ -12,11 +12,6 @@ MEMBER = re.compile(r"fold-\d{2,}|point-.+|member-.+")
 """Runs that belong together lie in one directory: folds, points of a sweep, members of an ensemble."""
 
 
-def fold_name(fold: int) -> str:
-    """Name of the run of a fold among those of all folds."""
-    return f"fold-{fold:02}"
-
-
 def is_member(name: str) -> bool:
     """Whether a run of this name is one of several in a directory of their own, and counted with what lies beside that.
 

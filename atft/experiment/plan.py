@@ -226,9 +226,9 @@ def _row(
 
 def as_text(rows: Sequence[Row], level: Level) -> Iterator[str]:
     """The rows in columns, under what they are about."""
-    unit = {"sharpe": "a Sharpe ratio of {} a year", "ic": "a mean IC of {}"}[rows[0].unit]
+    unit = {"sharpe": "the annual Sharpe ratio", "ic": "the mean IC"}[rows[0].unit]
     yield (
-        f"what it takes to see {unit.format(f'{rows[0].difference:g}')} "
+        f"what it takes to see a difference of {rows[0].difference:g} in {unit} "
         f"(two-sided at {100 * level.level:g} %, power {100 * level.power:g} %)"
     )
     some = f"days, {SOME_SEEDS} seeds"
@@ -244,6 +244,23 @@ def as_text(rows: Sequence[Row], level: Level) -> Iterator[str]:
             f"{100 * row.power:>5.0f} % {_whole(row.days_needed):>12} {_whole(row.days_needed_some_seeds):>13} "
             f"{_whole(row.seeds_needed):>13}"
         )
+
+
+def legend(rows: Sequence[Row]) -> list[str]:
+    """What the columns of :func:`as_text` mean, those that are filled."""
+    lines = [
+        "error: standard error on these days. shows: the least true difference seen with that power, one seed each.",
+        "power: chance to see the stated one. days needed: test days in all that it takes, one seed each "
+        f"({TRADING_DAYS} a year).",
+    ]
+    if any(row.seeds_needed is not None for row in rows):
+        lines += [
+            f"days, {SOME_SEEDS} seeds: the same with {SOME_SEEDS} seeds each. seeds needed: of each, on these days.",
+            "never: no number suffices, since the other side alone hides the difference.",
+        ]
+    if any(row.name.endswith("another such run") for row in rows):
+        lines.append("another such run: one of the same noise, whose daily figures correlate with these as stated.")
+    return lines
 
 
 def _whole(value: float | None) -> str:

@@ -131,9 +131,10 @@ def _rankings(run: Run, ground: Ground, test: baselines.Labels) -> Iterator[tupl
             found[_shown(path)] = _kept(path, ground)
     yield from found.items()
     if not any(name.startswith("reversal") for name in [_shown(run.path), *found]):
-        yield "reversal", baselines.reversal(ground.panel.close, test.days)
+        yield "reversal", baselines.reversal(ground.panel.close, test.days, ground.panel.markets)
     train = ground.outcomes(ground.periods.train).labels()
-    yield "published ridge", baselines.published_ridge(ground.panel.close, train, test.days)[0]
+    panel = ground.panel
+    yield "published ridge", baselines.published_ridge(panel.close, train, test.days, panel.markets)[0]
 
 
 def _shown(path: Path) -> str:

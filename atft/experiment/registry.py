@@ -32,6 +32,8 @@ DIGITS = 16
 LONGEST_VARIANT = 80
 """Characters of a variant's name."""
 Kind = Literal["network", "baseline", "backtest"]
+OWN = "score-weighted"
+"""Variant of a single network's own evaluation."""
 
 
 class Files(Protocol):
@@ -61,6 +63,7 @@ class Evaluation(BaseModel):
     time: dt.datetime
     """When, in UTC."""
     run: str
+    """Its directory relative to that of all runs, such as ``walk/fold-01``; entries of before: a bare ``fold-01``."""
     tier: str
     seed: Count
     config_sha256: Sha256
@@ -105,7 +108,8 @@ class Trials:
     Attributes:
         trials: different evaluations of networks and of variants of their backtests, the earliest of each.
         looks: all evaluations of such, those that only repeated another one included.
-        elsewhere: different trials on the same dates of other panels.
+        elsewhere: different trials on overlapping dates: of other panels, or of other test periods of this one. Dates
+            overlap where each period begins before the other ends, gaps inside a period not looked at.
     """
 
     trials: tuple[Evaluation, ...]
@@ -120,7 +124,11 @@ class Trials:
 
     def over_seeds(self, recipe_sha256: str) -> dict[int, Evaluation]:
         """The network's own evaluation of each seed of one recipe; of several for a seed, the latest."""
-        own = [each for each in self.trials if each.kind == "network" and each.recipe_sha256 == recipe_sha256]
+        own = [
+            each
+            for each in self.trials
+            if (each.kind, each.variant, each.recipe_sha256) == ("network", OWN, recipe_sha256)
+        ]
         return {each.seed: each for each in sorted(own, key=lambda each: each.time)}
 
 
@@ -129,10 +137,16 @@ class Registry:
 
     Args:
         files: the directory; made when first written to.
+        folder: of the runs that write into it, relative to the directory of all runs; empty for that one itself.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, folder: str = "") -> None:
         self._files = files
+        self._folder = folder
+
+    def name_of(self, run: str) -> str:
+        """The run ``run`` of this folder, relative to the directory of all runs."""
+        return f"{self._folder}/{run}" if self._folder else run
 
     def record(self, evaluation: Evaluation) -> None:
         """Write an evaluation down; one that is there already, of the same run with the same outcome, stays.
@@ -147,22 +161,39 @@ class Registry:
             local.write_text(evaluation.model_dump_json(indent=2) + "\n")
             self._files.upload(local, evaluation.file)
 
-    def trials(self, panel_sha256: str, test_sha256: str) -> Trials:
+    def trials(self, panel_sha256: str, test_sha256: str, span: tuple[dt.date, dt.date] | None = None) -> Trials:
         """All that is written down of a test period.
 
         Args:
             panel_sha256: hash of the panel's data.
             test_sha256: of its label dates, see :func:`dates_sha256`.
+            span: its first and last label date; where not given, what its entries say, and nothing is known of
+                overlapping periods before there is one.
 
         Raises:
             UseError: an entry cannot be read; it is named, since leaving it out would count too few.
         """
         folder, names = _folder(panel_sha256, test_sha256), list(self._files.list())
         here = [self._read(name) for name in names if name.startswith(f"{folder}/")]
-        same_dates = [name for name in names if name.split("/")[0].endswith(f"-{test_sha256[:DIGITS]}")]
-        others = [self._read(name) for name in same_dates if not name.startswith(f"{folder}/")]
         looks = sum(each.kind != "baseline" for each in here)
-        return Trials(_different(here), looks, len(_different(others)))
+        if span is None and here:
+            span = here[0].first_date, here[0].last_date
+        return Trials(_different(here), looks, len(_different(self._overlapping(span, folder, names))))
+
+    def _overlapping(self, span: tuple[dt.date, dt.date] | None, folder: str, names: list[str]) -> list[Evaluation]:
+        """The entries of other test periods than that of ``folder`` whose dates overlap with ``span``."""
+        if span is None:
+            return []
+        others: dict[str, list[str]] = {}
+        for name in names:
+            if not name.startswith(f"{folder}/"):
+                others.setdefault(name.split("/")[0], []).append(name)
+        found: list[Evaluation] = []
+        for own in others.values():
+            one = self._read(own[0])  # all entries of a folder share their dates, so that one tells for all
+            if one.first_date <= span[1] and span[0] <= one.last_date:
+                found += [one, *map(self._read, own[1:])]
+        return found
 
     def _read(self, name: str) -> Evaluation:
         try:

@@ -47,17 +47,17 @@ class Rival:
 
 def reversal(ground: Ground) -> Rival:
     """Minus the last day's return."""
-    scores = baselines.reversal(ground.panel.close, ground.periods.test)
+    scores = baselines.reversal(ground.panel.close, ground.periods.test, ground.panel.markets)
     return Rival(scores, _described("reversal", "1 − close[t] / close[t − 1]"))
 
 
 def momentum(ground: Ground) -> Rival:
     """The past year's return without the last month's, or as much of the year as the panel holds."""
-    days = ground.periods.test
-    lookback = baselines.momentum_lookback(int(days[0]))
+    days, panel = ground.periods.test, ground.panel
+    lookback = baselines.momentum_lookback(baselines.own_history(panel.close, int(days[0]), panel.markets))
     rule = f"close[t − {baselines.MOMENTUM_SKIPPED}] / close[t − {lookback}] − 1"
     settings = {"lookback_days": lookback, "skipped_days": baselines.MOMENTUM_SKIPPED}
-    scores = baselines.momentum(ground.panel.close, days, lookback=lookback)
+    scores = baselines.momentum(panel.close, days, panel.markets, lookback=lookback)
     return Rival(scores, _described("momentum", rule, settings))
 
 

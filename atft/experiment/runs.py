@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +18,9 @@ from atft import __version__
 from atft.config import Tier
 from atft.data.manifest import Inputs, Manifest
 from atft.errors import UseError
-from atft.experiment.names import check_part, fold_name, is_member
+from atft.experiment.names import check_part, is_member
 from atft.experiment.tiers import Resolved
-from atft.schemes import fold_told
+from atft.schemes import fold_name, fold_told
 from atft.train.checkpoint import write_atomically
 
 PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy")
@@ -102,6 +103,8 @@ def create(
     command: list[str],
     *,
     baseline: str | None = None,
+    beside_members: bool = False,
+    checks: Mapping[str, Any] | None = None,
     tier_file: str | None = None,
 ) -> Run:
     """Make the directory of a new run.
@@ -113,6 +116,8 @@ def create(
         manifest: what it says about itself.
         command: what the user typed.
         baseline: which one it is a run of, where it is one.
+        beside_members: the directory is there already, with the runs of an ensemble's members.
+        checks: its checklist, with what was accepted.
         tier_file: name of the shipped tier, or path of its file, where it is known.
 
     Raises:
@@ -120,7 +125,7 @@ def create(
     """
     tier = resolved.tier
     try:
-        path.mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=beside_members)
     except OSError as error:
         raise UseError(f"run {path}: the directory cannot be made: {error.strerror}. Mend: another --runs.") from None
     described = {
@@ -136,11 +141,13 @@ def create(
         "machine": {"system": platform.platform(), "processor": platform.machine()},
     }
     described |= {"baseline": baseline} if baseline else {}
+    described |= {"checks": dict(checks)} if checks else {}
     described |= {"tier_file": tier_file} if tier_file else {}
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:
-        path.rmdir()
+        if not beside_members:
+            path.rmdir()
         raise
     return Run(path, tier, resolved.provenance, panel, manifest.sha256, manifest.inputs, baseline)
 

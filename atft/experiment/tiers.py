@@ -4,32 +4,21 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from atft.config import MODES, Tier
 from atft.errors import UseError
+from atft.experiment import variables
+from atft.experiment.variables import NOT_SETTINGS as NOT_SETTINGS
+from atft.experiment.variables import PREFIX
+from atft.experiment.variables import SHORT_NAMES as SHORT_NAMES
 from atft.schemes import SPLITS
-
-PREFIX = "ATFT_"
-NOT_SETTINGS = frozenset({"ATFT_NASDAQ", "ATFT_CACHE"})
-"""Variables with our prefix that are no settings: where tests find real data, and where copies of remote files lie."""
-
-SHORT_NAMES = {
-    "SHARPE_WEIGHT": "objective.weights.sharpe",
-    "RANKIC_WEIGHT": "objective.weights.rank_ic",
-    "CS_IC_WEIGHT": "objective.weights.cs_ic",
-    "HIDDEN_SIZE": "model.hidden_size",
-    "BATCH_SIZE": "batch.days",
-    "LR": "phases.*.learning_rate",
-}
-"""Short environment names and what they set; ``BATCH_SIZE`` is divided by ``batch.stocks_per_day``."""
 
 FLAGS = {
     "BATCH_SIZE": "flag --batch-size",
@@ -39,12 +28,6 @@ FLAGS = {
     "split.fold": "flag --fold",
 }
 """How the settings with a flag of their own are called where they are told."""
-
-
-class _Environment(BaseSettings, Tier):
-    """The tier's fields as pydantic-settings reads them from the environment; never instantiated."""
-
-    model_config = SettingsConfigDict(extra="ignore")
 
 
 @dataclass(frozen=True)
@@ -91,22 +74,34 @@ def resolve(
         UseError: all problems at once, each with field, value, source and mend.
     """
     environ = os.environ if environ is None else environ
-    if "FORCE_SINGLE_PROCESS" in environ:
-        raise UseError(
-            "environment FORCE_SINGLE_PROCESS is not accepted: it once changed the batch behind its users' backs. "
-            "Mend: --set mode=safe, which changes how a run uses the machine and nothing that it learns."
-        )
+    flags = flags or {}
+    found = variables.read(environ)
+    problems = [*found.problems, *(value.told for value in flags.values() if isinstance(value, Unreadable))]
+    flags = {path: value for path, value in flags.items() if not isinstance(value, Unreadable)}
     values: dict[str, Any] = {}
     provenance: dict[str, str] = {}
-    for source, layer in _files(name) if base is None else _base(base, flags or {}, environ):
+    try:
+        lowest = _files(name) if base is None else _base(base, flags, environ)
+    except UseError as error:
+        raise UseError(told_together(name, [str(error), *problems], 0)) from None
+    for source, layer in lowest:
         _lay(values, provenance, layer, source)
-    layers = list(_environment(environ))
-    layers += [(FLAGS.get(path, f"flag --set {path}"), {path: value}) for path, value in (flags or {}).items()]
+    layers = [*found.layers, *((FLAGS.get(path, f"flag --set {path}"), {path: value}) for path, value in flags.items())]
     for source, layer in layers:
         _lay(values, provenance, _expand(values, layer), source)
-    _lay_batch_size(values, provenance, layers)
+    try:
+        _lay_batch_size(values, provenance, layers)
+    except UseError as error:
+        problems.append(str(error))
     _lay_mode(values, provenance)
-    return Resolved(_validated(name, values, provenance), dict(sorted(provenance.items())))
+    return Resolved(_validated(name, values, provenance, problems), dict(sorted(provenance.items())))
+
+
+def told_together(name: str, problems: Sequence[str], invalid: int) -> str:
+    """All problems as one paragraph; one alone that is not of the settings' values stands for itself."""
+    if len(problems) == 1 and not invalid:
+        return problems[0]
+    return f"tier {name} is refused, {len(problems)} problem(s):\n" + "\n".join(f"  {line}" for line in problems)
 
 
 def _base(base: Tier, flags: Mapping[str, Any], environ: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
@@ -149,29 +144,6 @@ def _read(path: Path, wanted: str) -> dict[str, Any]:
     if not isinstance(layer, dict):
         raise UseError(f"{path}: a tier is a mapping of settings, found {type(layer).__name__}.")
     return layer
-
-
-def _environment(environ: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One layer for each variable that sets something, the short names first."""
-    for variable in sorted(SHORT_NAMES.keys() & environ.keys()):
-        yield f"environment {variable}", {variable: environ[variable]}
-    for variable in sorted(environ):
-        if variable.upper().startswith(PREFIX) and variable not in NOT_SETTINGS:
-            layer = _nested(variable, environ[variable])
-            if not layer:
-                known = ", ".join(f"{PREFIX}{field.upper()}" for field in Tier.model_fields)
-                raise UseError(f"environment {variable}: no such setting. Mend: unset it, or use one of {known}.")
-            yield f"environment {variable}", layer
-
-
-def _nested(variable: str, value: str) -> dict[str, Any]:
-    """What pydantic-settings reads from one variable."""
-    source = EnvSettingsSource(_Environment, env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False)
-    source.env_vars = {variable.lower(): value}
-    try:
-        return source()
-    except Exception as error:
-        raise UseError(f"environment {variable} = {value!r} cannot be read: {error}") from None
 
 
 def _lay_mode(values: dict[str, Any], provenance: dict[str, str]) -> None:
@@ -272,14 +244,16 @@ def _forget(provenance: dict[str, str], group: str) -> None:
         del provenance[path]
 
 
-def _validated(name: str, values: dict[str, Any], provenance: Mapping[str, str]) -> Tier:
+def _validated(name: str, values: dict[str, Any], provenance: Mapping[str, str], problems: Sequence[str] = ()) -> Tier:
+    """The tier, where its values are valid and there were no other problems; all of both together otherwise."""
+    invalid: list[str] = []
     try:
-        return Tier.model_validate(values)
+        tier = Tier.model_validate(values)
+        if not problems:
+            return tier
     except ValidationError as error:
-        lines = [_explain(problem, provenance) for problem in error.errors()]
-        raise UseError(
-            f"tier {name} is refused, {len(lines)} problem(s):\n" + "\n".join(f"  {line}" for line in lines)
-        ) from None
+        invalid = [_explain(problem, provenance) for problem in error.errors()]
+    raise UseError(told_together(name, [*problems, *invalid], len(invalid))) from None
 
 
 def _explain(problem: Any, provenance: Mapping[str, str]) -> str:
@@ -326,19 +300,23 @@ def _names(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
-def parse_flags(assignments: Sequence[str]) -> dict[str, Any]:
-    """``["a.b=c", …]`` as dotted path to value, read as YAML.
+@dataclass(frozen=True)
+class Unreadable:
+    """A flag without a value that can be read: :func:`resolve` tells it with all other problems."""
 
-    Raises:
-        UseError: an assignment without ``=`` or with a value that is no YAML.
-    """
+    told: str
+
+
+def parse_flags(assignments: Sequence[str]) -> dict[str, Any]:
+    """``["a.b=c", …]`` as dotted path to value, read as YAML; :class:`Unreadable` where that cannot be."""
     flags: dict[str, Any] = {}
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
-        if not equals or not path:
-            raise UseError(f"--set {assignment}: not of the form path=value. Mend: --set batch.days=32.")
         try:
-            flags[path.strip()] = yaml.safe_load(text)
+            value = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise UseError(f"--set {assignment}: the value is not readable as YAML. Mend: quote it.") from None
+            value = Unreadable(f"--set {assignment}: the value is not readable as YAML. Mend: quote it.")
+        if not equals or not path:
+            value = Unreadable(f"--set {assignment}: not of the form path=value. Mend: --set batch.days=32.")
+        flags[path.strip()] = value
     return flags

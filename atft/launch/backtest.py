@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from atft.config import Label
 from atft.data.labels import label_dates
+from atft.data.markets import mixed_money
 from atft.data.panel import Panel
 from atft.data.splits import periods_of
 from atft.errors import UseError
@@ -123,11 +124,12 @@ def backtest_run(path: Path, asked: Asked, *, data: Path | None = None, out: Pat
     found = list(backtests(panel, label, scored, setting))
     with place.kept():
         record_look(place.registry, run, panel, setting, found)
-    report: dict[str, Any] = {"run": str(path), **_told(run, panel, label, asked)}
+    mixed = mixed_money(panel.manifest.sessions)
+    report: dict[str, Any] = {"run": str(path), **_told(run, panel, label, asked), "no_capacity": mixed or None}
     if out:
         _write(out, report | {"backtests": [_figures(each, daily=True) for each in found]})
         report["out"] = str(out)
-    text = texts_backtest.of(found, setting, detailed=asked.strategy is not None)
+    text = texts_backtest.of(found, setting, detailed=asked.strategy is not None, mixed_money=mixed)
     return report | {"backtests": [_figures(each) for each in found], "text": text}
 
 
@@ -145,8 +147,8 @@ def record_look(registry: Registry, run: Run, panel: Panel, setting: Setting, fo
     for each in tried:
         registry.record(
             evaluation_of(
-                run.path.name, run.tier, panel.sha256, dates, kind="baseline" if run.baseline else "backtest",
-                variant=_short(variant(each, setting)),
+                registry.name_of(run.path.name), run.tier, panel.sha256, dates,
+                kind="baseline" if run.baseline else "backtest", variant=_short(variant(each, setting)),
                 days=len(each.dates), sharpe_daily=each.sharpe.estimate / np.sqrt(TRADING_DAYS), ic=each.ic.estimate,
             )
         )  # fmt: skip

@@ -19,12 +19,13 @@ from atft.errors import UseError
 from atft.evaluate import result
 from atft.evaluate.folds import Folds, Span, gathered
 from atft.experiment import runs
-from atft.experiment.names import fold_name
 from atft.experiment.tiers import resolve
 from atft.launch import fold_texts, local, places
 from atft.launch.places import Place
 from atft.launch.request import TrainRequest
 from atft.launch.tracked import planned
+from atft.launch.validate import checked_folds
+from atft.schemes import fold_name
 from atft.storage import Store
 from atft.train.checkpoint import write_atomically
 from atft.train.setup import check_periods
@@ -76,8 +77,8 @@ def train_folds(wanted: TrainRequest) -> dict[str, Any]:
         UseError: before anything is computed, also where folds that are there were trained otherwise.
         RunError: training had to stop; the finished folds stay.
     """
-    tier = resolve(wanted.tier, flags=wanted.flags).tier
-    split = _scheme_of(tier)
+    resolved = resolve(wanted.tier, flags=wanted.flags)
+    tier, split = resolved.tier, _scheme_of(resolved.tier)
     if (wanted.resume or wanted.again) and wanted.name is None:
         raise UseError("--resume and --again need --run NAME. Mend: the name of the directory of folds to go on with.")
     place = places.run_place(wanted.runs_root, wanted.name or runs.new_name(tier))
@@ -90,6 +91,7 @@ def train_folds(wanted: TrainRequest) -> dict[str, Any]:
         raise UseError("--data is missing: the panel to train on. Mend: `atft data synth DIR`, then --data DIR/panel.")
     panel = places.open_panel(data)
     _check_folds(tier, panel, begun)
+    wanted = checked_folds(wanted, resolved, data, begun=bool(begun))
     for number, each in enumerate(folds_of(tier)):
         if number not in begun:
             planned(own[number], each, command=wanted.command)

@@ -24,6 +24,8 @@ from atft.experiment.plan import Level, Row, Seeds
 from atft.experiment.registry import Evaluation, Trials, recipe_sha256
 from atft.experiment.runs import Run
 from atft.launch import places
+from atft.launch.places import Place
+from atft.schemes import is_fold
 from atft.storage import Store, is_remote
 
 
@@ -81,8 +83,9 @@ def trials_run(path: Path) -> dict[str, Any]:
     _, found = _evaluated(path)
     if found.test.inference is None:
         raise UseError(f"{path}: was evaluated before there was a registry. Mend: a run that is trained anew.")
-    known = places.place_of(path).registry.trials(found.data_sha256, found.test.inference.test_sha256)
-    there = {each.identity: _result_of(path.parent, each) for each in known.trials}
+    place = places.place_of(path)
+    known = place.registry.trials(found.data_sha256, found.test.inference.test_sha256)
+    there = {each.identity: _result_of(place, each) for each in known.trials}
     # A day of another horizon is no day of this one.
     held = {name: each for name, each in there.items() if each and each.test.horizon == found.test.horizon}
     family = _family(list(held.values())) if len(held) >= 2 else None
@@ -116,9 +119,10 @@ def _seeds(path: Path, run: Run, found: Result) -> Seeds:
     """Figures over the seeds of the run's recipe, as the registry beside it knows them."""
     if found.test.inference is None:
         return Seeds((), ())
-    known = places.place_of(path).registry.trials(found.data_sha256, found.test.inference.test_sha256)
+    place = places.place_of(path)
+    known = place.registry.trials(found.data_sha256, found.test.inference.test_sha256)
     own = known.over_seeds(recipe_sha256(run.tier)).values()
-    held = [there for each in own if (there := _result_of(path.parent, each)) is not None]
+    held = [there for each in own if (there := _result_of(place, each)) is not None]
     return Seeds(
         [each.sharpe_daily * YEAR for each in own if each.sharpe_daily is not None],
         [each.ic for each in own if each.ic is not None],
@@ -126,22 +130,30 @@ def _seeds(path: Path, run: Run, found: Result) -> Seeds:
     )
 
 
-def _result_of(root: Path, evaluation: Evaluation) -> Result | None:
-    """The result of a trial's run, where the run is still there and its result that of the trial."""
+def _result_of(place: Place, evaluation: Evaluation) -> Result | None:
+    """The result of a trial's run, where the run is still there and its result that of the trial.
+
+    Args:
+        place: of a run that shares its registry with the trial's.
+        evaluation: the trial.
+    """
     if evaluation.kind != "network":
         return None
-    if is_remote(root):
-        store = Store(f"{places.as_uri(root)}/{evaluation.run}")
+    # An entry of before names the run of a fold without its directory: it can only be looked for beside this one.
+    bare = is_fold(evaluation.run) and place.folder
+    name = f"{place.folder}/{evaluation.run}" if bare else evaluation.run
+    if is_remote(place.root):
+        store = Store(f"{places.as_uri(place.root)}/{name}")
         if not store.exists("result.json"):
             return None
         with tempfile.TemporaryDirectory() as folder:
             store.download("result.json", Path(folder, "result.json"))
             found = result.read(Path(folder, "result.json"))
     else:
-        file = run_path(root, evaluation.run) / "result.json"
-        if not file.exists():
+        file = run_path(place.root, name)
+        if not (file / "result.json").exists():
             return None
-        found = result.read(file)
+        found = result.read(file / "result.json")
     same = found.config_sha256 == evaluation.config_sha256 and found.test.sharpe_daily == evaluation.sharpe_daily
     return found if same and found.test.series is not None and found.test.sharpe_daily is not None else None
 
@@ -185,8 +197,11 @@ def _corrected(held: list[str], family: Family, trials: int) -> dict[str, dict[s
 
 def _of_trials(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], family: Family | None) -> list[str]:
     lines = [
-        f"test period {report['first_date']}..{report['last_date']}: {len(rows)} different evaluations, "
-        f"{report['looks']} in all; {report['elsewhere']} more on other panels of the same dates",
+        f"test period {report['first_date']}..{report['last_date']}: {_counted(len(rows), 'different evaluation')} in "
+        f"{_counted(report['looks'], 'look')}",
+        f"elsewhere: {_counted(report['elsewhere'], 'different evaluation')} on overlapping dates, of other panels or "
+        "other test periods; not in this list",
+        "",
         f"{'run':24} {'seed':>5} {'what':16} {'days':>5} {'Sharpe/year':>12} {'IC':>8} {'p alone':>8} {'Holm':>7} "
         f"{'stepdown':>9} {'FDR':>7}",
     ]
@@ -197,13 +212,34 @@ def _of_trials(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], fam
             f"{_number(row['sharpe_annual'], 2):>12} {_number(row['ic'], 4):>8} {_number(p[0], 4):>8} "
             f"{_number(p[1], 4):>7} {_number(p[2], 4):>9} {_number(p[3], 4):>7}"
         )
+    return [*lines, "", *_of_family(len(rows), sum("p_value" in row for row in rows), family)]
+
+
+def _of_family(trials: int, tested: int, family: Family | None) -> list[str]:
+    """What the p-values are, and what they say of the search as a whole."""
     if family is None:
-        return [*lines, "fewer than two of these runs are still there with their daily series: nothing is corrected"]
+        return ["no p-values: fewer than two of these runs are still there with their daily series"]
+    gone = trials - tested
+    lines = [
+        "p: chance of a Sharpe ratio as high as this where the true one is 0. alone: as if the run were the only one.",
+        "Holm, stepdown: chance that any of them gets as high where no true one is above 0.",
+        "FDR: share of mere chance to expect among the findings, where this one and all below it in p are called some.",
+    ]
+    if gone:
+        lines.append(
+            f"{gone} without p-values (run deleted, a backtest, or another horizon): in Holm and FDR as p = 1, not in "
+            "stepdown and below"
+        )
     return [
         *lines,
-        f"that not even the best of those with a p-value has a true Sharpe above 0: p = {family.reality_check:.4f} "
-        f"(White's reality check), {family.superior:.4f} (Hansen's SPA); blocks of {family.block_days:.1f} days",
+        f"the whole search: where no true Sharpe ratio is above 0, the best of {tested} looks as good as this one with",
+        f"probability {family.reality_check:.4f} (White's reality check), {family.superior:.4f} (Hansen's SPA); "
+        f"blocks of {family.block_days:.1f} days",
     ]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _of_tests(tests: Mapping[str, Paired]) -> list[str]:
@@ -230,20 +266,25 @@ def _of_rows(rows: Sequence[Row], level: Level) -> list[str]:
     lines: list[str] = []
     for unit in dict.fromkeys(row.unit for row in rows):
         lines += [*plan.as_text([row for row in rows if row.unit == unit], level), ""]
-    return lines
+    return [*lines, *plan.legend(rows), ""] if rows else lines
 
 
 def _of_seeds(found: Result, seeds: Seeds) -> str:
     if not seeds.known:
+        number = "1 seed" if len(seeds.sharpes) == 1 else "no seed"
         return (
-            f"{len(seeds.sharpes) or 'no'} seed of this recipe is registered: what chance in training adds is not "
-            "known and is left out. Train it under other seeds (--seed) to know."
+            f"chance in training is left out, since {number} of this recipe is registered on these test days. "
+            "Train it under other seeds (--seed) to know."
         )
     spread, alike = math.sqrt(seeds.variance("sharpe")), seeds.correlation("sharpe")
-    told = f"over {len(seeds.sharpes)} seeds of {found.tier} the annual Sharpe ratio deviates by {spread:.2f}"
+    count = len(seeds.sharpes)
+    told = f"over {count} seeds of {found.tier} the annual Sharpe ratio has a standard deviation of {spread:.2f}"
     if math.isnan(alike):
-        return f"{told}; their runs are gone, so that all of it counts as chance in training"
-    return f"{told}; two seeds' daily returns have a correlation of {alike:.2f}"
+        return (
+            f"{told}; fewer than two of their runs are still there, so that all of it counts as chance in training, "
+            "which more days do not take away"
+        )
+    return f"{told}; the daily returns of two seeds have a correlation of {alike:.2f}"
 
 
 def _plain(test: Paired) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def leakage(
 
     Args:
         panel: directory or URI.
-        source: table that it was built from, or that ``pipeline`` is given.
+        source: table that it was built from, or that ``pipeline`` is given: a file, a directory or a URI.
         roles: YAML that names the columns; as in the panel's manifest without it.
         pipeline: ``MODULE:FUNCTION`` that makes the panel's table of ``source``.
         tier: name or file; without one, tier1 with periods of 60, 20 and 20 % of the calendar.
@@ -62,7 +62,7 @@ def leakage(
     asked = Asked(
         panel=opened,
         tier=resolve(tier).tier if tier else fitted_to(resolve(DEFAULT_TIER).tier, opened),
-        source=source,
+        source=None if source is None else places.open_source(source),
         roles=Roles.read(roles) if roles else None,
         pipeline=Pipeline.load(pipeline) if pipeline else None,
     )

@@ -28,9 +28,12 @@ from atft.launch.places import Place
 from atft.launch.request import TrainRequest
 from atft.launch.tracked import tracked
 from atft.launch.training import asked_to_stop, carried_out, check_registry, deflated_now, finish, told
+from atft.launch.validate import before_training
 from atft.launch.workers import Workers
 from atft.observe.console import patience, progress, stages
 from atft.observe.events import EventLog, Subscriber
+from atft.observe.rules import Curve
+from atft.observe.watch import UNWATCHED, Watched, curve_of, parse_stop_on
 from atft.report.html import write_report
 from atft.schemes import fold_told
 from atft.train.keeper import LAST, has_checkpoint, phases_done
@@ -78,11 +81,13 @@ def build_panel(
     return _of_panel(out, started)
 
 
-def append_panel(panel: Path, source: Path, *, strict: bool, most_bad: float, quiet: bool) -> dict[str, Any]:
+def append_panel(
+    panel: Path, source: Path, *, roles: Path | None, strict: bool, most_bad: float, quiet: bool
+) -> dict[str, Any]:
     """Bring a panel up to the last day of a table and say what was repaired and dropped."""
     started = time.monotonic()
     days = len(Panel.open(panel).days)
-    append(panel, places.open_source(source), strict=strict, most_bad=most_bad, progress=patience(quiet))
+    append(panel, places.open_source(source), roles=roles, strict=strict, most_bad=most_bad, progress=patience(quiet))
     report = _of_panel(panel, started)
     return report | {"new_days": report["days"] - days}
 
@@ -107,6 +112,7 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
         RunError: training had to stop.
     """
     workers, resume = Workers.parse(wanted.workers), wanted.resume
+    stop_on = parse_stop_on(wanted.stop_on)
     named = wanted.name or resume or wanted.again
     place = places.run_place(wanted.runs_root, _named(wanted.name)) if named else None
     if wanted.again and place:
@@ -126,21 +132,23 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
     if run is None:
         runs.check_new(place.path)
         place.check_new()
+    checks = before_training(wanted, resolved, panel, resumed=run is not None)
     ray_train = None if workers.alone and wanted.address is None else _ray_train()
     with ray_train.cluster(wanted.address, workers) if ray_train else nullcontext():
         setup = prepare(resolved.tier, places.open_panel(panel), progress=stages(wanted.quiet))
         check_registry(place.registry, setup)
+        watched = Watched(stop_on, _curve(wanted.against, resolved.tier))
         resumed = run is not None
         run = run or runs.create(
             place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command,
-            tier_file=_tier_file(wanted.tier),
+            checks=checks, tier_file=_tier_file(wanted.tier),
         )  # fmt: skip
         following = tracked(place, run, command=wanted.command, workers=wanted.workers, resumed=resumed)
         with following as state, progress(wanted.quiet) as screen:
             if ray_train:
-                ray_train.fit(run, place, workers, state.showing(screen))
+                ray_train.fit(run, place, workers, state.showing(screen), watched)
             else:
-                fit_here(run, place, setup, state.showing(screen), resume=has_checkpoint(run.path))
+                fit_here(run, place, setup, state.showing(screen), resume=has_checkpoint(run.path), watched=watched)
     return told(run, place.registry)
 
 
@@ -150,8 +158,9 @@ def _tier_file(tier: str) -> str:
 
 
 def fit_here(
-    run: Run, place: Place, setup: Setup, screen: Subscriber, *, resume: bool, baseline: BaselineRun | None = None
-) -> None:
+    run: Run, place: Place, setup: Setup, screen: Subscriber, *, resume: bool, baseline: BaselineRun | None = None,
+    watched: Watched = UNWATCHED,
+) -> None:  # fmt: skip
     """Train a run in this process, evaluate it, write result and report.
 
     Args:
@@ -161,13 +170,23 @@ def fit_here(
         screen: shows what happens.
         resume: go on from its last checkpoint.
         baseline: which baseline it is a run of, where it is one.
+        watched: what may end it early.
     """
     with place.kept() as published, EventLog(run.events) as events, asked_to_stop() as wishes:
         events.subscribe(screen)
         carried_out(
             run, setup, events, registry=place.registry, resume=resume, wishes=lambda: wishes, published=published,
-            baseline=baseline,
+            baseline=baseline, watched=watched,
         )  # fmt: skip
+
+
+def _curve(against: Path | None, tier: Tier) -> Curve | None:
+    """How the run that another is watched against learned, by that other's validation metric."""
+    if against is None:
+        return None
+    place = places.place_of(against)
+    runs.open_run(place.path)
+    return curve_of(place.path, against.name, f"validation_{tier.validation_metric}")
 
 
 def _ray_train() -> ModuleType:

@@ -91,12 +91,17 @@ class Place:
         return root_and_name(self._place)[1]
 
     @property
+    def folder(self) -> str:
+        """The directory of runs that belong together which the run lies in, relative to :attr:`root`; or empty."""
+        return self.name.rpartition("/")[0]
+
+    @property
     def registry(self) -> Registry:
         """The evaluations of all runs beside this one, written directly and not through the working copy.
 
-        The runs of folds lie in a directory of their own and are counted with the runs beside that.
+        The runs of folds are counted with the runs beside the directory that they lie in.
         """
-        return registry_of(self.root)
+        return registry_of(self.root, self.folder)
 
     @property
     def index(self) -> RunIndex:
@@ -105,7 +110,7 @@ class Place:
 
     @property
     def _place(self) -> Path:
-        return self.path if self.uri is None else Path(self.uri)
+        return Path(os.path.abspath(self.path)) if self.uri is None else Path(self.uri)
 
     @contextmanager
     def kept(self) -> Iterator[Callable[[str], object]]:
@@ -125,15 +130,15 @@ class Place:
             mirror.close()
 
 
-def registry_of(root: Path) -> Registry:
-    """The registry of evaluations of the runs under ``root``, a directory or a URI.
+def registry_of(root: Path, folder: str = "") -> Registry:
+    """The registry of evaluations of the runs under ``root``, a directory or a URI, for those in ``folder`` in it.
 
     Raises:
         UseError: no such kind of storage.
     """
     from atft.experiment import registry
 
-    return registry.Registry(Store(beside(root, registry.NAME), tries=REGISTRY_TRIES))
+    return registry.Registry(Store(beside(root, registry.NAME), tries=REGISTRY_TRIES), folder)
 
 
 def index_of(root: Path) -> RunIndex:

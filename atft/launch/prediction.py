@@ -20,8 +20,9 @@ from atft.data.manifest import Inputs, Manifest
 from atft.data.panel import Panel
 from atft.data.splits import periods_of
 from atft.errors import UseError
+from atft.evaluate.ensemble import Combine, combined
 from atft.evaluate.predict import predict
-from atft.experiment import score_table
+from atft.experiment import ensemble, runs, score_table
 from atft.experiment.runs import Run
 from atft.launch import places
 from atft.launch.processes import run_group
@@ -72,6 +73,59 @@ class Trained:
         weights = run.path / "checkpoints" / f"best-{len(phases) - 1}-{last}.safetensors"
         load_weights(weights)
         return cls(run, weights, frozenset(phases[last].parts))
+
+
+@dataclass(frozen=True)
+class Model:
+    """What scores a panel: a trained run, or the members of an ensemble.
+
+    Attributes:
+        run: the run, or the ensemble's own description.
+        members: one trained run, or several whose scores are combined.
+        combine: how; None for a single run.
+        file: of its weights; of an ensemble, what lists its members and theirs.
+    """
+
+    run: Run
+    members: tuple[Trained, ...]
+    combine: Combine | None
+    file: Path
+
+    @classmethod
+    def open(cls, path: Path) -> Model:
+        """The run or ensemble at ``path``, a directory or a URI.
+
+        Raises:
+            UseError: nothing there that is trained to its end, or weights that cannot be read.
+        """
+        place = places.place_of(path)
+        if not ensemble.is_ensemble(place.path):
+            return cls.of(Trained.open(path))
+        found = ensemble.read(place.path)
+        members = tuple(Trained.open(place.path / each.run) for each in found.members)
+        return cls(runs.open_run(place.path), members, found.combine, place.path / ensemble.NAME)
+
+    @classmethod
+    def of(cls, trained: Trained) -> Model:
+        """A single run."""
+        return cls(trained.run, (trained,), None, trained.weights)
+
+    def scores(
+        self, panel: Panel, days: NDArray[np.int64], *, workers: int = 1, quiet: bool = True
+    ) -> NDArray[np.float64]:
+        """``[days, stocks]``, NaN where a stock cannot be scored.
+
+        Args:
+            panel: the data.
+            days: ``[days]`` rising day numbers.
+            workers: processes of this machine that share the days.
+            quiet: say nothing on the way.
+
+        Raises:
+            RunError: a score is not finite, or a worker died.
+        """
+        found = [_scores(each, panel, days, workers, quiet) for each in self.members]
+        return combined(found, self.combine) if self.combine else found[0]
 
 
 @dataclass(frozen=True)
@@ -149,7 +203,7 @@ def predict_run(
     workers: int = 1,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Score a panel with a trained run: one row for each decision day and stock that can be scored, and no other.
+    """Score a panel with a run or an ensemble: one row for each decision day and stock that can be scored, no other.
 
     The file is bitwise the same for any number of workers, and a day's scores for any other days asked for with it.
 
@@ -170,22 +224,22 @@ def predict_run(
         RunError: a score is not finite, or a worker died.
     """
     started = time.monotonic()
-    trained = Trained.open(path)
-    target = out or trained.run.path / NAME
+    model = Model.open(path)
+    target = out or model.run.path / NAME
     check_target(target, overwrite)
-    panel = places.open_panel(data or trained.run.panel)
-    check_features(trained.run, panel)
-    days = wanted.days(trained.run.tier, panel)
+    panel = places.open_panel(data or model.run.panel)
+    check_features(model.run, panel)
+    days = wanted.days(model.run.tier, panel)
     _check_workers(workers, len(days))
-    told = score_table.origin(trained.run.path.resolve().name, trained.run.tier, panel, trained.weights)
-    table = score_table.as_table(panel, days, _scores(trained, panel, days, workers, quiet), told)
+    told = score_table.origin(model.run.path.resolve().name, model.run.tier, panel, model.file)
+    table = score_table.as_table(panel, days, model.scores(panel, days, workers=workers, quiet=quiet), told)
     score_table.write(table, target)
     if out is None and is_remote(path):
         _store(target, path)
     report = {
         "run": str(path), "panel": str(panel.path), "predictions": str(target), "rows": table.num_rows,
         "days": len(days), "first_day": str(panel.days[days[0]]), "last_day": str(panel.days[days[-1]]),
-        "stocks": len(table["code"].unique()), "weights": str(trained.weights), "seconds": time.monotonic() - started,
+        "stocks": len(table["code"].unique()), "weights": str(model.file), "seconds": time.monotonic() - started,
     }  # fmt: skip
     return report | {"text": _text(report)}
 

@@ -30,6 +30,7 @@ from atft.launch.ray_backend import Config, work
 from atft.launch.training import asked_to_stop
 from atft.launch.workers import Workers
 from atft.observe.events import Event, Subscriber
+from atft.observe.watch import UNWATCHED, Watched
 from atft.storage.backend import open_filesystem
 from atft.train.wishes import Interrupted, Wishes
 
@@ -71,7 +72,7 @@ def cluster(address: str | None, workers: Workers) -> Iterator[None]:
         ray.shutdown()
 
 
-def fit(run: Run, place: Place, workers: Workers, screen: Subscriber) -> None:
+def fit(run: Run, place: Place, workers: Workers, screen: Subscriber, watched: Watched = UNWATCHED) -> None:
     """Train ``run`` on ``workers`` of the cluster that this process is connected to, and evaluate it.
 
     Workers that die are started again and go on from the last checkpoint. The same errors as training in one process.
@@ -84,7 +85,8 @@ def fit(run: Run, place: Place, workers: Workers, screen: Subscriber) -> None:
     line = ray.remote(Line).options(num_cpus=0, scheduling_strategy=here).remote()
     # Workers may be on other machines: they are told what the run is, and only the leading one opens its files.
     # Pickled, so that the processes of Ray that pass it on need not load what it is made of.
-    told = {"run": pickle.dumps(replace(run, path=run.path.resolve())), "uri": place.uri, "line": line}
+    told = {"run": pickle.dumps(replace(run, path=run.path.resolve())), "uri": place.uri, "line": line,
+            "watched": pickle.dumps(watched)}  # fmt: skip
     trainer = TorchTrainer(work, train_loop_config=told, **_configs(run, place, workers))
     place.store()  # what the launcher wrote is there before a worker looks for it
     with asked_to_stop() as wishes, _listening(line, screen, wishes):

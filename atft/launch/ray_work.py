@@ -20,19 +20,21 @@ from atft.launch.places import Place, open_panel, run_place
 from atft.launch.ray_backend import TAKEN_AWAY
 from atft.launch.training import carried_out
 from atft.observe.events import EventLog
+from atft.observe.watch import Watched
 from atft.train.collectives import CollectiveError, Group
 from atft.train.keeper import has_checkpoint
 from atft.train.setup import prepare
 from atft.train.wishes import Interrupted, Leaving, Wishes
 
 
-def carry_out(run: bytes, uri: str | None, line: Any) -> None:
+def carry_out(run: bytes, uri: str | None, line: Any, watched: bytes) -> None:
     """Train a run as one of its workers.
 
     Args:
         run: the pickled :class:`~atft.experiment.runs.Run`.
         uri: of the run in its object store, None where its directory is on all machines.
         line: to the launcher, :class:`~atft.launch.line.Line`.
+        watched: the pickled :class:`~atft.observe.watch.Watched`.
 
     Raises:
         AtftError: what stopped the run; told to the launcher too, unless another try may mend it.
@@ -42,16 +44,18 @@ def carry_out(run: bytes, uri: str | None, line: Any) -> None:
     context = ray.train.get_context()
     group = Group.joined(local_rank=context.get_local_rank(), local_size=context.get_local_world_size())
     try:
-        _train(pickle.loads(run), uri, group, line)
+        _train(pickle.loads(run), uri, group, line, pickle.loads(watched))
     except (CollectiveError, Leaving):
         raise  # a worker is gone: Ray starts all of them again
     except AtftError as error:
-        ray.get(line.fail.remote(type(error).__name__, str(error)))
-        if not isinstance(error, Interrupted):
+        stopped = isinstance(error, Interrupted)
+        if group.leads or not stopped:  # all of them stop, and the leading one knows why
+            ray.get(line.fail.remote(type(error).__name__, str(error)))
+        if not stopped:
             raise
 
 
-def _train(run: Run, uri: str | None, group: Group, line: Any) -> None:
+def _train(run: Run, uri: str | None, group: Group, line: Any, watched: Watched) -> None:
     place = Place(run.path, uri)
     if uri is not None:
         place = run_place(Path(uri).parent, Path(uri).name)  # this machine's working copy
@@ -72,7 +76,10 @@ def _train(run: Run, uri: str | None, group: Group, line: Any) -> None:
         if group.leads:
             events.subscribe(lambda event: line.tell.remote(event))
         wishes = _polled(line) if group.leads else _own
-        carried_out(run, setup, events, registry=place.registry, resume=resume, wishes=wishes, published=published)
+        carried_out(
+            run, setup, events, registry=place.registry, resume=resume, wishes=wishes, published=published,
+            watched=watched,
+        )  # fmt: skip
 
 
 def _own() -> Wishes:

@@ -22,7 +22,11 @@ class TrainRequest:
         again: begin the run, go on with it, or tell what it came to: whatever it needs.
         workers: a number or a range.
         address: of a Ray cluster.
+        stop_on: early warnings that end the run, as ``--stop-on`` takes them.
+        against: run that this one is watched against, a directory or a URI.
         quiet: show no progress.
+        accept: reasons of the checklist that are not to refuse it; ``all`` for every one.
+        checks: the checklist, where it has been made.
         command: what the user typed.
     """
 
@@ -35,5 +39,9 @@ class TrainRequest:
     again: bool = False
     workers: str = "1"
     address: str | None = None
+    stop_on: tuple[str, ...] = ()
+    against: Path | None = None
     quiet: bool = False
+    accept: tuple[str, ...] = ()
+    checks: Mapping[str, Any] | None = None
     command: list[str] = field(default_factory=list)

@@ -12,12 +12,19 @@ from atft.experiment.backtests import Setting
 NAME, DASH = 16, "–"
 
 
-def of(found: Sequence[Backtest], setting: Setting, *, detailed: bool) -> str:
-    """All backtests in a table, those of one strategy in detail."""
+def of(found: Sequence[Backtest], setting: Setting, *, detailed: bool, mixed_money: str = "") -> str:
+    """All backtests in a table, those of one strategy in detail.
+
+    Args:
+        found: the backtests.
+        setting: that they were made by.
+        detailed: tell each of them in detail.
+        mixed_money: why there is no capacity, where money of different stocks cannot be compared.
+    """
     lines = [*_heading(found[0], setting), "", *_table(found, len(setting.costs))]
     if detailed:
         for each in found[:: len(setting.costs)]:
-            lines += ["", *_detail(each)]
+            lines += ["", *_detail(each, mixed_money)]
     return "\n".join(lines)
 
 
@@ -56,7 +63,7 @@ def _table(found: Sequence[Backtest], costs: int) -> Iterator[str]:
             yield f"{'  over the market':{NAME}} {'':5} {'':7} {'':18} {over}"
 
 
-def _detail(found: Backtest) -> Iterator[str]:
+def _detail(found: Backtest, mixed_money: str) -> Iterator[str]:
     yield f"{found.strategy.label}, {found.rules.at}, at {found.costs.bps:g} bp"
     for name, side in (("long side", found.long), ("short side", found.short)):
         if side:
@@ -74,6 +81,8 @@ def _detail(found: Backtest) -> Iterator[str]:
         f"  {'not as planned':20} {trades.blocked:,} stock-days not tradable, {trades.stale:,} exits at an older "
         f"price, {trades.delisted:,} positions in stocks that left; |Σw| at most {found.net_exposure:.3f}"
     )
+    if mixed_money:
+        yield f"  {'capacity':20} not told: {mixed_money}"
     yield from _capacity(found)
     kind = None
     yield (

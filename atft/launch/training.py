@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from atft.data.labels import label_dates
@@ -17,7 +18,8 @@ from atft.evaluate import result
 from atft.experiment.registry import Registry, dates_sha256
 from atft.experiment.runs import Run
 from atft.launch import texts
-from atft.observe.events import EventLog
+from atft.observe.events import EventLog, read
+from atft.observe.watch import UNWATCHED, Watch, Watched
 from atft.schemes import fold_told
 from atft.train.loop import Trainer
 from atft.train.setup import Setup
@@ -34,6 +36,7 @@ def carried_out(
     wishes: Callable[[], Wishes] = Wishes,
     published: Callable[[str], object] = lambda name: None,
     baseline: result.BaselineRun | None = None,
+    watched: Watched = UNWATCHED,
 ) -> None:
     """Train a run to its end, evaluate it, write result and report; called by every worker of ``setup.group``.
 
@@ -46,12 +49,23 @@ def carried_out(
         wishes: looked at before each step.
         published: called with the names of files, relative to the run's directory, that are complete.
         baseline: which baseline it is a run of, where it is one.
+        watched: what may end it early.
 
     Raises:
         UseError, RunError: as :meth:`Trainer.resume` and :meth:`Trainer.run` raise them.
     """
     started = time.monotonic()
-    with Trainer(setup, run.path, events, published=published, wishes=wishes) as trainer:
+    watch = Watch(watched, events)
+    if setup.group.leads:
+        if resume and run.events.exists():
+            watch.learn(read(run.events))
+        events.subscribe(watch)
+
+    def wished() -> Wishes:
+        found, reason = wishes(), watch.stopping
+        return replace(found, stop=True, reason=reason) if reason else found
+
+    with Trainer(setup, run.path, events, published=published, wishes=wished) as trainer:
         if resume:
             trainer.resume()  # before anything is written: a checkpoint that is refused leaves the run as it is
             started -= trainer.progress.train_seconds
@@ -67,7 +81,7 @@ def finish(
     baseline: result.BaselineRun | None = None,
 ) -> None:  # fmt: skip
     """Evaluate a trained run and write result and report; called by every worker."""
-    from atft.experiment import score_table
+    from atft.experiment import reference, score_table
     from atft.experiment.assess import assess  # loaded now: no worker waits for them before its first step
     from atft.report.html import write_report
 
@@ -77,6 +91,8 @@ def finish(
     if found is None:
         return
     score_table.write(found.scores, run.path / score_table.TEST_SCORES)
+    setup = trainer.setup
+    reference.write(run.path, reference.reference_of(setup.panel, setup.periods.train, setup.gatherer.scorable))
     result.write(run.result, found.result)
     test = found.result.test
     events.write("evaluation_finished", sharpe_annual=test.sharpe_annual, ic=test.ic)
@@ -88,11 +104,11 @@ def check_registry(registry: Registry, setup: Setup) -> None:
     """What the evaluation at a run's end will need can be read now, before anything is computed.
 
     Raises:
-        UseError: an entry of the registry for this test period cannot be read.
+        UseError: an entry of the registry for this test period, or one that overlaps it, cannot be read.
     """
     label, days = setup.tier.label, setup.panel.days
     ends = days[label_dates(days, label.horizon, label.execution_lag)[setup.periods.test]]
-    registry.trials(setup.panel.sha256, dates_sha256(ends))
+    registry.trials(setup.panel.sha256, dates_sha256(ends), (ends[0].item(), ends[-1].item()))
 
 
 def told(run: Run, registry: Registry) -> dict[str, Any]:
@@ -117,7 +133,8 @@ def deflated_now(found: result.Result, registry: Registry) -> result.Result:
     if sure is None or test.sharpe_daily is None or test.sharpe_standard_error is None:
         return found
     search = registry.trials(found.data_sha256, sure.test_sha256).search
-    if search.trials <= sure.deflated.trials:
+    held, known = sure.deflated, (search.trials, search.elsewhere)
+    if search.trials < held.trials or known == (held.trials, held.elsewhere):
         return found  # of a run that was copied away from its registry, what it knew itself is the best there is
     now = deflated(test.sharpe_daily, test.sharpe_standard_error, search)
     renewed = test.model_copy(update={"inference": sure.model_copy(update={"deflated": now})})

@@ -44,7 +44,12 @@ class Workers:
         return self.most == 1
 
     def check(self, tier: Tier) -> None:
-        """Raise UseError where a worker would have no block."""
+        """Raise UseError where a worker would have no block, or where the tier's mode is that of one process."""
+        if tier.mode == "safe" and not self.alone:
+            raise UseError(
+                f"mode safe is one process, and --workers asks for up to {self.most}. Mend: --workers 1, or "
+                "--set mode=optimized --set runtime.deterministic=true, which learns the same."
+            )
         from atft.train.setup import check_workers  # loads torch, and a number is parsed before anything else
 
         check_workers(tier, self.most)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from atft.blocks import Blocks
 from atft.model.adaptive_norm import AdaptiveNorm
 from atft.model.dropout import KeyedDropout
-from atft.model.graph import GraphAttention
 from atft.model.random_keys import RandomKeys
 from atft.model.ranking import PARTS, NetworkShape, Output, RankingNetwork
 from atft.model.temporal import Temporal
@@ -38,8 +37,14 @@ class Network(RankingNetwork):
         self.embedding_dropout = KeyedDropout(shape.dropout, "embedding", over=(1,))
         self.adaptive_norm = AdaptiveNorm(size, shape.window, shape.fan_frequencies, shape.san_slices)
         self.temporal = Temporal(size, shape.attention_heads, shape.lstm_layers, shape.dropout)
-        self.graph = GraphAttention(size, shape.graph_heads, shape.edge_features, shape.dropout)
+        self.graph = self.graph_layer(shape)
         self.add_heads()
+
+    def graph_layer(self, shape: NetworkShape) -> nn.Module:
+        """The part ``graph``; what only counts parameters puts one in its place that loads nothing."""
+        from atft.model.graph import GraphAttention  # torch-geometric takes longer to load than torch itself
+
+        return GraphAttention(shape.hidden_size, shape.graph_heads, shape.edge_features, shape.dropout)
 
     def parameters_of(self, parts: frozenset[str]) -> list[nn.Parameter]:
         """The parameters that take part when ``parts`` are on, in a fixed order; all of them get a gradient."""

@@ -294,8 +294,13 @@ def _lines(event: Event, run: _Run, terminal: bool) -> list[tuple[str, str]]:
         return [(f"warning: {event['text']}", "yellow")]
     if kind == "out_of_memory":
         return [(event["text"], "yellow")]
-    if kind == "divergence":
-        return [(f"divergence: {event['text']}", "yellow")]
+    if kind == "early_warning":
+        return [(f"early warning ({event['rule']}, since step {event['since']}): {event['text']}", "yellow"),
+                (f"  what to do: {event['mend']}", "")]  # fmt: skip
+    if kind == "early_warning_over":
+        return [(event["text"], "")]
+    if kind == "stopped" and event.get("reason"):
+        return [(f"stopped after step {event['step']} by an early warning", "bold")]
     if kind == "resumed":
         return [(f"resumed after step {event['step']}", "")]
     if kind == "run_finished":

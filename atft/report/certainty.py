@@ -19,8 +19,8 @@ def intervals(test: Mapping[str, Any]) -> list[Row]:
     low, high = interval_of(test) or (None, None)
     lo = {"estimate": test.get("sharpe_annual"), "low": low, "high": high, "method": test.get("sharpe_method")}
     named = (
-        ("Sharpe, a year", lo, 2),
-        ("the same", _mapping(sure.get("sharpe_annual_bootstrap")), 2),
+        ("Sharpe, a year, by Lo", lo, 2),
+        ("Sharpe, a year, by block bootstrap", _mapping(sure.get("sharpe_annual_bootstrap")), 2),
         ("ICIR", _mapping(sure.get("icir")), 3),
         ("rank ICIR", _mapping(sure.get("rank_icir")), 3),
     )

@@ -89,7 +89,7 @@ def wealth(dates: Sequence[dt.date], series: dict[str, Floats], width: int, name
         name: unique on the page.
     """
     figure, (top, bottom) = new_figure(width, 430 if width == WIDE else 400, rows=2, height_ratios=[2.2, 1])
-    days = _day_numbers(dates)
+    days = day_numbers(dates)
     for key, returns in reversed(series.items()):
         line = LINES[key]
         total, fall = wealth_and_fall(returns)
@@ -102,7 +102,7 @@ def wealth(dates: Sequence[dt.date], series: dict[str, Floats], width: int, name
     top.axhline(0, color=colour("muted"), linewidth=1)
     caption_panel(top, "Cumulative return, %")
     caption_panel(bottom, "Drawdown, %")
-    _date_axis(bottom, dates)
+    date_axis(bottom, dates)
     ends = "; ".join(f"{LINES[key].name} {100 * (wealth_and_fall(r)[0][-1] - 1):.1f} %" for key, r in series.items())
     return to_svg(figure, name, "Cumulative return and drawdown over the test period", f"At the end: {ends}.")
 
@@ -191,7 +191,7 @@ def losses(epochs: dict[str, Floats], spans: Sequence[Span], width: int, name: s
     _curve(bottom, epochs["validation_loss"], epochs["best"], spans, "model")
     caption_panel(top, "Training loss by epoch")
     caption_panel(bottom, "Validation loss by epoch")
-    _phase_axis(figure.axes, spans)
+    phase_axis(figure.axes, spans)
     return to_svg(figure, name, "Training and validation loss by epoch", _ends(epochs, "train_loss", "validation_loss"))
 
 
@@ -201,10 +201,10 @@ def validation(epochs: dict[str, Floats], spans: Sequence[Span], width: int, nam
     _curve(top, epochs["validation_sharpe"], epochs["best"], spans, "model")
     _curve(bottom, epochs["validation_ic"], epochs["best"], spans, "model")
     for panel in (top, bottom):
-        _keep_zero(panel)
+        keep_zero(panel)
     caption_panel(top, "Validation Sharpe a day, by epoch")
     caption_panel(bottom, "Validation IC by epoch")
-    _phase_axis(figure.axes, spans)
+    phase_axis(figure.axes, spans)
     said = _ends(epochs, "validation_sharpe", "validation_ic")
     return to_svg(figure, name, "Validation Sharpe and information coefficient by epoch", said)
 
@@ -229,7 +229,7 @@ def batch_sharpe(
             _strip(panel, steps[inside], values[inside], deviation, max(1, len(steps) // MOST_POINTS))
     panel.axhline(0, color=colour("ink"), linewidth=1)
     caption_panel(panel, "Batch Sharpe by step")
-    _phase_axis([panel], spans)
+    phase_axis([panel], spans)
     seen = values[np.isfinite(values)]
     said = f"{len(seen)} batches, mean {seen.mean():.3f}, standard deviation {seen.std():.3f}"
     return to_svg(figure, name, "Batch Sharpe ratio of every optimizer step", said)
@@ -266,14 +266,14 @@ def _curve(panel: Axes, values: Floats, best: Floats, spans: Sequence[Span], rol
     )
 
 
-def _keep_zero(panel: Axes) -> None:
+def keep_zero(panel: Axes) -> None:
     """Show 0 where a metric is near it or crosses it."""
     low, high = panel.get_ylim()
     if low < 0 < high:
         panel.axhline(0, color=colour("ink"), linewidth=1)
 
 
-def _phase_axis(panels: Sequence[Axes], spans: Sequence[Span]) -> None:
+def phase_axis(panels: Sequence[Axes], spans: Sequence[Span]) -> None:
     """Thin lines between phases, their names over the lowest panel's axis, whole numbers on it."""
     from matplotlib.ticker import MaxNLocator
 
@@ -318,20 +318,22 @@ def _ends(epochs: dict[str, Floats], *names: str) -> str:
     return "; ".join(parts)
 
 
-def _day_numbers(dates: Sequence[dt.date]) -> Floats:
+def day_numbers(dates: Sequence[dt.date]) -> Floats:
+    """Dates as places on an axis."""
     from matplotlib.dates import date2num
 
     return np.asarray(date2num(list(dates)), dtype=np.float64)  # type: ignore[no-untyped-call]
 
 
-def _date_axis(panel: Axes, dates: Sequence[dt.date]) -> None:
+def date_axis(panel: Axes, dates: Sequence[dt.date]) -> None:
+    """A horizontal axis of dates, from the first to the last."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     panel.xaxis.set_major_locator(locator)
     panel.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))  # type: ignore[no-untyped-call]
     if len(dates) > 1:
-        ends = _day_numbers([dates[0], dates[-1]])
+        ends = day_numbers([dates[0], dates[-1]])
         panel.set_xlim(float(ends[0]), float(ends[1]))
 
 

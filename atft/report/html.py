@@ -13,16 +13,16 @@ from typing import Any
 from atft.errors import UseError
 from atft.report import certainty, charts, material, tables
 from atft.report.material import Material
-from atft.report.verdict import standing, verdict
+from atft.report.verdict import standing, standing_net, verdict
 
 FILE_NAME = "report.html"
 TEMPLATE = "template.html.j2"
 
 STANDINGS = {
-    "positive": "Distinguishable from 0",
-    "negative": "Below 0",
-    "noise": "Not distinguishable from 0",
-    "unknown": "No verdict",
+    "positive": "above 0",
+    "negative": "below 0",
+    "noise": "not distinguishable from 0",
+    "unknown": "no verdict",
 }
 
 
@@ -49,18 +49,32 @@ def write_report(
     if deflated is not None:
         run = material.with_deflated(run, deflated)
     target = Path(out) if out is not None else run.path / FILE_NAME
-    _write(target, render(run))
+    write_page(target, render(run))
     return target
 
 
 def render(run: Material) -> str:
     """The whole page as text."""
+    return filled(TEMPLATE, _page(run), run.path)
+
+
+def filled(template: str, values: Mapping[str, Any], about: str | os.PathLike[str]) -> str:
+    """A page of this package as text.
+
+    Args:
+        template: its file.
+        values: that it is filled with.
+        about: what an error names.
+
+    Raises:
+        UseError: the extra ``report`` is not installed.
+    """
     try:
         import jinja2
         import matplotlib  # noqa: F401 - to say what is missing before work begins
     except ImportError as error:
         raise UseError(
-            f"{run.path}: a report needs {error.name}, which is not installed. Mend: pip install 'atft[report]'."
+            f"{about}: a report needs {error.name}, which is not installed. Mend: pip install 'atft[report]'."
         ) from error
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("atft.report", "."),
@@ -70,12 +84,27 @@ def render(run: Material) -> str:
         lstrip_blocks=True,
     )
     environment.filters["minus"] = minus
-    return environment.get_template(TEMPLATE).render(**_page(run))
+    return environment.get_template(template).render(**values)
 
 
 def minus(text: str) -> str:
     """Hyphens before figures as minus signs; dates and names keep theirs."""
     return re.sub(r"(?<![\w-])-(?=[\d.])", "−", str(text))
+
+
+def badges(test: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What the Sharpe ratio is shown to be before and after costs: colour and words of each.
+
+    None is painted as good unless both are, since what costs take was never earned.
+    """
+    gross, net = standing(test), standing_net(test)
+    if gross == net == "unknown":
+        return [("unknown", "No verdict")]
+    good = gross == net == "positive"
+    return [
+        (each if good or each != "positive" else "noise", f"{words}: {STANDINGS[each]}")
+        for each, words in ((gross, "Before costs"), (net, "After costs"))
+    ]
 
 
 def _page(run: Material) -> dict[str, Any]:
@@ -87,12 +116,11 @@ def _page(run: Material) -> dict[str, Any]:
         "tier": tier,
         "run": run.result.get("run") or run.last("run_started").get("run") or run.path.resolve().name,
         "description": run.tier.get("description") or "",
-        "standing": standing(test) if run.result else "unknown",
-        "standing_words": STANDINGS[standing(test)] if run.result else "Not finished",
+        "badges": badges(test) if run.result else [("unknown", "Not finished")],
         "headline": said[0],
         "sentences": said[1:],
         "gaps": run.gaps if run.result else (),
-        "warnings": run.texts("warning"),
+        "warnings": run.texts("warning") + run.early_warnings(),
         "divergences": run.texts("divergence") if not run.result else (),
         "tiles": tables.tiles(test),
         "comparison": tables.comparison(run.result, run.beside),
@@ -109,8 +137,12 @@ def _page(run: Material) -> dict[str, Any]:
     }
 
 
-def _write(target: Path, text: str) -> None:
-    """All of the page or nothing of it."""
+def write_page(target: Path, text: str) -> None:
+    """All of the page or nothing of it.
+
+    Raises:
+        UseError: it cannot be written.
+    """
     try:
         with _beside(target) as temporary:
             temporary.write_text(text, encoding="utf-8")

@@ -51,7 +51,8 @@ class Phase:
 
 @dataclass(frozen=True)
 class Material:
-    """What the report is made from; ``gaps`` says in words what was not there, ``beside`` holds rivals' figures."""
+    """What the report is made from; ``gaps`` says in words what was not there, ``beside`` holds rivals' figures,
+    ``accepted`` the reasons why a check would have refused it."""
 
     path: Path
     tier: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class Material:
     phases: Sequence[Phase] = ()
     gaps: Sequence[str] = ()
     beside: Sequence[tuple[str, Mapping[str, Any]]] = ()
+    accepted: Sequence[str] = ()
 
     def last(self, kind: str) -> Event:
         """The last event of a kind; empty where there is none."""
@@ -70,6 +72,15 @@ class Material:
     def texts(self, kind: str) -> list[str]:
         """The texts of all events of a kind, each once, in order."""
         return list(dict.fromkeys(str(event.get("text")) for event in self.events if event["kind"] == kind))
+
+    def early_warnings(self) -> list[str]:
+        """What was warned of while the run trained, in order; divergences are told by themselves."""
+        raised = [event for event in self.events if event["kind"] == "early_warning"]
+        return [
+            f"Early warning at step {event.get('since')}: {event.get('text')}."
+            for event in raised
+            if event.get("rule") != "loss-metric-divergence"
+        ]
 
 
 def load(run_dir: Path) -> Material:
@@ -108,6 +119,7 @@ def load(run_dir: Path) -> Material:
         phases=_phases(events, result),
         gaps=gaps,
         beside=beside(run_dir, _mapping(config.get("tier")), result),
+        accepted=tuple(map(str, _mapping(config.get("checks")).get("accepted") or ())),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from atft.report.charts import inside_band, phase_name
 from atft.report.figures import LINES
 from atft.report.material import Material, Phase
-from atft.report.verdict import interval_of, number_of
+from atft.report.verdict import interval_of, net_interval_of, number_of
 
 ROWS = ("model", "ridge", "reversal", "equal_weight", "shuffled")
 DASH = "–"
@@ -69,7 +69,8 @@ def tiles(test: Mapping[str, Any]) -> list[Tile]:
         Tile(
             "Sharpe, net of cost",
             show(number_of(test, "sharpe_net_annual")),
-            f"{show(number_of(test, 'cost_bps'), 1)} bp a unit, turnover {show(number_of(test, 'turnover'))} a day",
+            f"95 %: {span(net_interval_of(test))}; {show(number_of(test, 'cost_bps'), 1)} bp a unit, "
+            f"turnover {show(number_of(test, 'turnover'))} a day",
         ),
         Tile(
             "Information coefficient",
@@ -194,6 +195,8 @@ def facts(run: Material) -> list[tuple[str, str]]:
         ("Seed", str(result.get("seed", started.get("seed", DASH)))),
     ]
     resumed = sum(event["kind"] == "resumed" for event in run.events)
+    if run.accepted:
+        rows.append(("Checks", f"accepted: {', '.join(run.accepted)}"))
     return rows + ([("Resumed", f"{resumed} ×")] if resumed else [])
 
 

@@ -16,6 +16,8 @@ BASELINE_NAMES = {
 COMPARED = ("ridge", "reversal", "equal_weight")
 """Baselines that the model is compared with, the hardest first; shuffled labels are a check, not a rival."""
 
+YEAR = 252**0.5
+"""From a Sharpe ratio per day to that of a year; a result holds the interval after costs per day."""
 LEVEL = 0.05
 """p-value up to which a difference is called one."""
 SURE = 0.95
@@ -55,9 +57,17 @@ def verdict(result: Mapping[str, Any], divergences: Iterable[str] = ()) -> list[
 
 
 def standing(figures: Mapping[str, Any]) -> Standing:
-    """Where the 95 % interval of a Sharpe ratio lies: above 0, below it, around it (noise), or nowhere known."""
-    interval = interval_of(figures)
-    if interval is None or number_of(figures, "sharpe_annual") is None:
+    """Where the 95 % interval of a Sharpe ratio before costs lies: above 0, below, around it (noise), nowhere known."""
+    return _standing(number_of(figures, "sharpe_annual"), interval_of(figures))
+
+
+def standing_net(figures: Mapping[str, Any]) -> Standing:
+    """The same of the ratio after costs."""
+    return _standing(number_of(figures, "sharpe_net_annual"), net_interval_of(figures))
+
+
+def _standing(ratio: float | None, interval: tuple[float, float] | None) -> Standing:
+    if ratio is None or interval is None:
         return "unknown"
     if interval[0] > 0:
         return "positive"
@@ -74,10 +84,19 @@ def number_of(figures: Mapping[str, Any], name: str) -> float | None:
 
 def interval_of(figures: Mapping[str, Any]) -> tuple[float, float] | None:
     """The 95 % interval of the annual Sharpe ratio; None where there is none."""
-    pair = figures.get("sharpe_annual_ci95")
-    if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
+    return _pair(figures.get("sharpe_annual_ci95"))
+
+
+def net_interval_of(figures: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The 95 % interval of the annual Sharpe ratio after costs; None where there is none."""
+    daily = _pair(figures.get("sharpe_net_ci95"))
+    return None if daily is None else (daily[0] * YEAR, daily[1] * YEAR)
+
+
+def _pair(value: Any) -> tuple[float, float] | None:
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
         return None
-    low, high = (number_of({"": bound}, "") for bound in pair)
+    low, high = (number_of({"": bound}, "") for bound in value)
     return None if low is None or high is None else (low, high)
 
 
@@ -98,7 +117,17 @@ def _headline(test: Mapping[str, Any]) -> str:
         "noise": "not distinguishable from 0",
         "unknown": "",
     }[standing(test)]
-    return f"Test Sharpe {sharpe:.2f} a year, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}{over}: {words}."
+    told = f"Test Sharpe {sharpe:.2f} a year, 95 % interval {interval[0]:.2f} to {interval[1]:.2f}{over}: {words}"
+    return f"{told}{_after_costs(test)}."
+
+
+def _after_costs(test: Mapping[str, Any]) -> str:
+    """What a ratio above 0 before costs comes to after them; empty where the headline says it all."""
+    net, interval = number_of(test, "sharpe_net_annual"), net_interval_of(test)
+    if standing(test) != "positive" or net is None or interval is None:
+        return ""
+    words = {"positive": "and after them", "negative": "but below 0 after them", "noise": "but not after them"}
+    return f" before costs, {words[standing_net(test)]} ({net:.2f}, {interval[0]:.2f} to {interval[1]:.2f})"
 
 
 def _bootstrap(test: Mapping[str, Any]) -> list[str]:
@@ -123,7 +152,7 @@ def _search(test: Mapping[str, Any]) -> list[str]:
     if share is None or best is None or trials is None:
         return []
     others = number_of(found, "elsewhere") or 0
-    more = f" ({others:.0f} more on other panels of the same dates)" if others else ""
+    more = f" ({others:.0f} more on overlapping dates, of other panels or test periods)" if others else ""
     chance = f"{100 * share:.1f} %"
     if trials <= 1 or not best:
         looks = {0: "no trial on this test period is", 1: "one trial on this test period is"}
@@ -142,18 +171,30 @@ def _search(test: Mapping[str, Any]) -> list[str]:
 
 
 def _without_label(test: Mapping[str, Any]) -> list[str]:
-    """Decisions that no return is known of are left out, which no investor could do."""
+    """What became of decisions that have no label: no investor could have left them out."""
     missing, days = number_of(test, "missing_labels"), number_of(test, "decisions")
     if not missing or days is None:
         return []
-    told = f"{missing:,.0f} of {missing + days:,.0f} scored stock-days have no label and are left out"
+    told = f"{missing:,.0f} of {missing + days:,.0f} scored stock-days have no label"
+    valued, cash = number_of(test, "valued_at_last_price"), number_of(test, "not_bought")
+    if valued is None or cash is None:
+        return [_left_out(test, f"{told} and are left out")]
+    if not valued + cash:
+        return [f"{told}; a label of the table's own has no price to value them at, so that they are left out."]
+    parts = [f"{valued:,.0f} are valued at the last known price"] if valued else []
+    parts += [f"{cash:,.0f} had no price to be bought at and stay in cash"] if cash else []
+    return [f"{told}: in the portfolio {', '.join(parts)}; the IC leaves them out."]
+
+
+def _left_out(test: Mapping[str, Any], told: str) -> str:
+    """Of a result whose portfolio left them out: beside it what positions taken before anyone knew have earned."""
     held = test.get("strategies")
     books = held if isinstance(held, Sequence) and not isinstance(held, str) else ()
     for each in map(_mapping, books):
         kept = number_of(each, "sharpe_annual")
         if each.get("strategy") == "score" and each.get("execution") == "close" and kept is not None:
-            return [f"{told}; traded before anyone knew which, the scores reach a Sharpe ratio of {kept:.2f} a year."]
-    return [f"{told}."]
+            return f"{told}; traded before anyone knew which, the scores reach a Sharpe ratio of {kept:.2f} a year."
+    return f"{told}."
 
 
 def _track_record(test: Mapping[str, Any]) -> list[str]:

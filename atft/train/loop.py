@@ -32,7 +32,7 @@ from atft.train.step import (
     Shard,
     StepOutcome,
 )
-from atft.train.validation import Validation, expected_std, validate
+from atft.train.validation import Validation, expected_std, flat_days, validate
 from atft.train.wishes import Interrupted, Leaving, Wishes
 
 SAVE_SECONDS = 60.0
@@ -70,6 +70,7 @@ class Trainer:
         self._wishes = wishes
         self._optimizer: torch.optim.Optimizer | None = None
         self._saved_step = 0
+        self._reason: str | None = None
 
     def __enter__(self) -> Trainer:
         return self
@@ -178,6 +179,7 @@ class Trainer:
         progress, per_epoch = self.progress, self.setup.tier.steps_per_epoch
         rate = learning_rate(phase, progress.epoch * per_epoch + progress.step_in_epoch, phase.epochs * per_epoch)
         wishes, cut = self._wishes(), self.cut
+        self._reason = wishes.reason
         self.setup.group.note = Note(wishes.stop, wishes.leave, cut.blocks, cut.kept)
         outcome = self._gradient(prepared, name, parts)
         norm = self._update(rate, parts)
@@ -196,7 +198,7 @@ class Trainer:
             "step", step=progress.step, phase=name, epoch=progress.epoch + 1, loss=outcome.loss,
             parts=self._computed(outcome.parts),
             batch_sharpe=outcome.parts["sharpe"], gradient_norm=norm, learning_rate=rate, samples=outcome.samples,
-            days=outcome.table.shape[0], world_size=self.setup.group.world_size,
+            days=outcome.table.shape[0], flat_days=flat_days(outcome.table), world_size=self.setup.group.world_size,
             micro_batches=outcome.micro_batches, kept_graphs=outcome.kept_graphs,
             seconds=seconds, data_seconds=prepared.wait_seconds, overflows=self.scale.overflows,
             **{f"{part}_seconds": value for part, value in outcome.seconds.items()},
@@ -229,10 +231,12 @@ class Trainer:
             self.keeper.wait()
             group.meet()
         if stop:
-            self.events.write("stopped", step=progress.step)
+            self.events.write("stopped", step=progress.step, reason=self._reason)
+            why = f"stopped by an early warning ({self._reason})" if self._reason else "stopped as asked"
+            without = " without that --stop-on" if self._reason else ""
             raise Interrupted(
-                f"stopped as asked after step {progress.step}; its checkpoint is written. "
-                f"Mend: --run {self.keeper.folder.parent.name} --resume goes on from there."
+                f"{why} after step {progress.step}; its checkpoint is written. "
+                f"Mend: --run {self.keeper.folder.parent.name} --resume{without} goes on from there."
             )
         if group.note.leave:
             raise Leaving(f"worker {group.rank} was taken away after step {progress.step}; its checkpoint is written.")
@@ -290,14 +294,17 @@ class Trainer:
         )  # fmt: skip
         record.epochs.append(epoch)
         best = self._keep_if_best(record, found)
-        progress.step_in_epoch, progress.loss_sum, progress.epoch_seconds = 0, 0.0, 0.0
-        progress.epoch_samples, progress.epoch_data_seconds = 0, 0.0
-        self.events.write("epoch", phase=name, best=best, **epoch.model_dump())
-        self._warn_of_divergence(record)
         if best:
             record.expected_batch_sharpe_std = expected_std(
                 found.table, self.setup.step.mix, tier.batch.days, tier.seed
             )
+        progress.step_in_epoch, progress.loss_sum, progress.epoch_seconds = 0, 0.0, 0.0
+        progress.epoch_samples, progress.epoch_data_seconds = 0, 0.0
+        self.events.write(
+            "epoch", phase=name, best=best, expected_batch_sharpe_std=record.expected_batch_sharpe_std,
+            validation_days=found.days, validation_flat_days=found.flat_days, **epoch.model_dump(),
+        )  # fmt: skip
+        self._warn_of_divergence(record)
         self.save()
 
     def _check_alike(self) -> None:

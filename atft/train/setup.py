@@ -21,12 +21,13 @@ from atft.data.sampler import BlockSampler, sufficient_cells, surely_held
 from atft.data.splits import Periods, periods_of
 from atft.errors import UseError
 from atft.model.architectures import ARCHITECTURES
-from atft.model.ranking import NetworkShape, RankingNetwork
+from atft.model.ranking import RankingNetwork
 from atft.objective.mix import LEAST_DAYS, Mix
 from atft.objective.rows import RowSettings
 from atft.train import precision
 from atft.train.collectives import Group
 from atft.train.memory import keep_pages
+from atft.train.shape import network_shape
 from atft.train.step import ExactStep
 
 
@@ -249,15 +250,9 @@ def use_machine(runtime: config.Runtime, local_size: int = 1) -> None:
 
 def build_network(tier: Tier, *, features: int) -> RankingNetwork:
     """The network of the tier's architecture with initial weights from its seed, whatever was drawn before."""
-    shape = NetworkShape(
-        features=features,
-        window=tier.window.days,
-        horizons=len(tier.label.quantile_horizons),
-        **tier.model.model_dump(exclude={"architecture"}),
-    )
     with torch.random.fork_rng():
         torch.manual_seed(tier.seed)
-        return ARCHITECTURES[tier.model.architecture](shape)
+        return ARCHITECTURES[tier.model.architecture](network_shape(tier, features))
 
 
 def mix(objective: config.Objective) -> Mix:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from atft.blocks import Blocks, shards
@@ -22,6 +23,8 @@ from atft.train.setup import Setup
 
 BLOCKS_AT_ONCE = 8
 BOOTSTRAP_REPEATS = 2000
+FLAT = 1e-6
+"""Relative to the largest score of a day: a spread below this is what float32 rounds away."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Validation:
         loss: the tier's objective over sampled blocks that cover the period.
         sharpe, ic, rank_ic: of the whole cross-section, per day; None where undefined.
         table: ``[days, len(TERMS)]`` rows of the sampled blocks.
+        days: days with at least two scored and labelled stocks.
+        flat_days: those of them on which the scores do not vary.
     """
 
     loss: float
@@ -39,6 +44,8 @@ class Validation:
     ic: float | None
     rank_ic: float | None
     table: Tensor
+    days: int
+    flat_days: int
 
     def metric(self, name: str) -> float:
         """The named figure as something to be large; minus infinity where undefined."""
@@ -72,7 +79,23 @@ def validate(setup: Setup, parts: frozenset[str]) -> Validation:
         ic=_number(metrics.mean(metrics.information_coefficient(scores, returns, valid))),
         rank_ic=_number(metrics.mean(metrics.rank_ic(scores, returns, valid))),
         table=table,
+        days=int((valid.sum(1) >= 2).sum()),
+        flat_days=int((constant(scores, valid) & (valid.sum(1) >= 2)).sum()),
     )
+
+
+def constant(scores: NDArray[np.floating], valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``[days]``: where the valid of ``[days, stocks]`` scores differ by no more than float32 rounding can tell."""
+    most = np.where(valid, scores, -np.inf).max(1, initial=-np.inf)
+    least = np.where(valid, scores, np.inf).min(1, initial=np.inf)
+    size = np.abs(np.where(valid, scores, 0.0)).max(1, initial=0.0)
+    return np.asarray(most - least <= FLAT * size)
+
+
+def flat_days(table: Tensor) -> int:
+    """Days of an effective batch that count and on which no stock has a position, since all scores are alike."""
+    counted, squares = (table[:, TERMS.index(name)] for name in ("counted", "pooled_squares"))
+    return int(((counted > 0) & (squares == 0)).sum())
 
 
 def sampled_table(setup: Setup, parts: frozenset[str], sampler: BlockSampler) -> Tensor:

@@ -22,7 +22,9 @@ class Wishes:
     Attributes:
         stop: end after the step that is running, with a checkpoint.
         leave: this worker will be taken away; write a checkpoint after the step that is running, and let it go.
+        reason: why it is to end, where that is not the user's wish.
     """
 
     stop: bool = False
     leave: bool = False
+    reason: str | None = None

@@ -30,7 +30,7 @@ def long_tier(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(long_tier: Path, panel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of one process that all others are compared with."""
     runs = tmp_path_factory.mktemp("alone")
-    done = run("train", long_tier, "--data", panel, "--runs", runs, "--run", "alone", "--json")
+    done = run("train", "--accept=all", long_tier, "--data", panel, "--runs", runs, "--run", "alone", "--json")
     assert done.code == 0, done
     return runs / "alone"
 
@@ -59,7 +59,9 @@ def address() -> Iterator[str]:
 def pair(long_tier: Path, panel: Path, address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The undisturbed run of two workers."""
     runs = tmp_path_factory.mktemp("pair")
-    done = run("train", long_tier, "--data", panel, "--runs", runs, "--run", "pair", "--workers", 2, "--json")
+    done = run(
+        "train", "--accept=all", long_tier, "--data", panel, "--runs", runs, "--run", "pair", "--workers", 2, "--json"
+    )
     assert done.code == 0, done
     return runs / "pair"
 

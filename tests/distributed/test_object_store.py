@@ -64,8 +64,10 @@ def same(path: Path, other: Path) -> None:
 def test_a_run_in_an_object_store_is_the_run_on_a_disk(
     machine: Path, stored_panel: str, runs: str, tier_file: Path, panel: Path, tmp_path: Path
 ) -> None:
-    assert run("train", tier_file, "--data", panel, "--runs", tmp_path / "disk", "--run", "one").code == 0
-    done = run("train", tier_file, "--data", stored_panel, "--runs", runs, "--run", "one", "--json")
+    assert (
+        run("train", "--accept=all", tier_file, "--data", panel, "--runs", tmp_path / "disk", "--run", "one").code == 0
+    )
+    done = run("train", "--accept=all", tier_file, "--data", stored_panel, "--runs", runs, "--run", "one", "--json")
     assert done.code == 0, done
     stored = fetched(f"{runs}/one", tmp_path / "stored")
     same(stored, tmp_path / "disk/one")
@@ -74,7 +76,11 @@ def test_a_run_in_an_object_store_is_the_run_on_a_disk(
     shown = run("evaluate", f"{runs}/one", "--json")
     assert shown.code == 0, shown
     assert shown.json["test"]["ic"] == figures_of(tmp_path / "disk/one")["test"]["ic"]
-    refused(run("train", tier_file, "--data", stored_panel, "--runs", runs, "--run", "one"), "exists already", "Mend")
+    refused(
+        run("train", "--accept=all", tier_file, "--data", stored_panel, "--runs", runs, "--run", "one"),
+        "exists already",
+        "Mend",
+    )
 
 
 def test_a_panel_is_copied_to_a_machine_once(
@@ -111,7 +117,7 @@ def test_a_run_goes_on_on_another_machine(
 ) -> None:
     slow = tmp_path / "long.yaml"
     slow.write_text(long_tier.read_text())
-    given = ["train", slow, "--data", stored_panel, "--runs", runs, "--run", "moved"]
+    given = ["train", "--accept=all", slow, "--data", stored_panel, "--runs", runs, "--run", "moved"]
     place = places.run_place(Path(runs), "moved")
     killed_at_a_checkpoint(
         [*given, "--set", "runtime.micro_batch_blocks=1", "--set", "runtime.kept_graphs=1"], place.path
@@ -144,10 +150,12 @@ def test_an_outage_in_the_middle_only_delays_what_is_stored(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EventLog, "write", write_and_cut)
-        done = run("train", tier_file, "--data", stored_panel, "--runs", runs, "--run", "cut")
+        done = run("train", "--accept=all", tier_file, "--data", stored_panel, "--runs", runs, "--run", "cut")
     assert out == ["stopped", "started"]
     assert done.code == 0, done
-    assert run("train", tier_file, "--data", panel, "--runs", tmp_path / "disk", "--run", "cut").code == 0
+    assert (
+        run("train", "--accept=all", tier_file, "--data", panel, "--runs", tmp_path / "disk", "--run", "cut").code == 0
+    )
     same(fetched(f"{runs}/cut", tmp_path / "stored"), tmp_path / "disk/cut")
 
 
@@ -158,6 +166,8 @@ def test_a_store_that_cannot_be_written_is_told_before_anything_is_computed(
         with pytest.MonkeyPatch.context() as patch:
             if place == "s3://bucket/runs":
                 patch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-            done: Outcome = run("train", tier_file, "--data", stored_panel, "--runs", place, "--run", "no")
+            done: Outcome = run(
+                "train", "--accept=all", tier_file, "--data", stored_panel, "--runs", place, "--run", "no"
+            )
         refused(done, place, "Mend")
     assert not list(cache_root().glob("runs/*/no"))

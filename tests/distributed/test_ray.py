@@ -103,7 +103,7 @@ def test_two_workers_learn_what_one_process_learns(pair: Path, alone: Path) -> N
 
 
 def train(panel: Path, tier: Path, runs: Path, name: str, *more: object) -> list[object]:
-    return ["train", tier, "--data", panel, "--runs", runs, "--run", name, *more]
+    return ["train", "--accept=all", tier, "--data", panel, "--runs", runs, "--run", name, *more]
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.faults), 1])
@@ -156,6 +156,18 @@ def test_a_launcher_that_is_told_to_stop_leaves_a_run_that_goes_on(
     assert done.code == 0, done
     assert f"resumed after step {stopped[0]['step']}" in done.err
     same_numbers(tmp_path / "stopped", pair)
+
+
+def test_an_early_warning_stops_all_workers_after_the_same_step_and_is_the_error_that_is_told(
+    panel: Path, long_tier: Path, address: str, alone: Path, tmp_path: Path
+) -> None:
+    given = ("--workers", 2, "--address", address, "--against", alone, "--stop-on", "behind-baseline", "--lr", "1e-9")
+    done = run(*train(panel, long_tier, tmp_path, "early", *given))
+    assert done.code == 1, done
+    assert "stopped by an early warning (behind-baseline: over the last 3 epochs" in done.err
+    (ended,) = [event for event in events.read(tmp_path / "early") if event["kind"] == "stopped"]
+    assert ended["reason"].startswith("behind-baseline")
+    assert not (tmp_path / "early" / "result.json").exists()
 
 
 @pytest.mark.faults

@@ -59,12 +59,12 @@ def run_apart(*arguments: object, program: tuple[str, ...] = ("-m", "atft")) -> 
 
 
 def refused(outcome: Outcome, *told: str, code: int = 2) -> None:
-    """One paragraph on standard error that holds all of ``told``; lines of progress may stand before it."""
+    """One paragraph on standard error that holds all of ``told``; lines of progress and checks may stand before it."""
     assert outcome.code == code, outcome
     assert outcome.out == ""
     progress, mark, paragraph = f"\n{outcome.err}".partition("\natft: ")
     assert mark, outcome.err
-    assert all(line.endswith("…") for line in progress.split("\n") if line), progress
+    assert all(line.endswith("…") or line.startswith("check: ") for line in progress.split("\n") if line), progress
     assert "\n\n" not in paragraph
     assert "Traceback" not in outcome.err
     assert "unexpected" not in paragraph

@@ -82,7 +82,7 @@ def train(tier_file: Path, panel: Path) -> Train:
     """``train(runs, name, …)``: trains the small tier on the small market."""
 
     def command(runs: Path, name: str, *more: object) -> Outcome:
-        return run("train", tier_file, "--data", panel, "--runs", runs, "--run", name, *more)
+        return run("train", "--accept=all", tier_file, "--data", panel, "--runs", runs, "--run", name, *more)
 
     return command
 

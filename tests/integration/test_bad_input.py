@@ -232,7 +232,7 @@ def stops(train: Train, runs: Path, room: int, file: str) -> None:
     assert not [path for path in runs.rglob("*") if path.name.endswith(".tmp")]
 
 
-@pytest.mark.parametrize(("room", "file"), [(12_000, "best-0-baseline.safetensors"), (60_000, "last.pt")])
+@pytest.mark.parametrize(("room", "file"), [(20_000, "best-0-baseline.safetensors"), (60_000, "last.pt")])
 def test_a_disk_that_is_full_at_the_first_checkpoint_stops_the_run(
     room: int, file: str, train: Train, tmp_path: Path
 ) -> None:
@@ -312,7 +312,12 @@ def test_a_damaged_panel_is_told(
 ) -> None:
     damage(damaged / file)
     with unchanged(tmp_path):
-        refused(run("train", tier_file, "--data", damaged, "--runs", tmp_path / "runs"), str(damaged), told, "Mend")
+        refused(
+            run("train", "--accept=all", tier_file, "--data", damaged, "--runs", tmp_path / "runs"),
+            str(damaged),
+            told,
+            "Mend",
+        )
         refused(run("baselines", damaged, "--tier", tier_file), str(damaged), told, "Mend")
 
 
@@ -352,10 +357,12 @@ def test_a_tier_or_panel_that_is_not_there_is_told(tier_file: Path, panel: Path,
     where = ("--runs", tmp_path)
     with unchanged(tmp_path):
         refused(run("train", "quikstart", "--data", panel, *where), "'quikstart'", "Nearest: quickstart", "tier1")
-        refused(run("train", tmp_path / "no.yaml", "--data", panel, *where), "no.yaml")
-        refused(run("train", tier_file, *where), "--data is missing", "Mend")
-        refused(run("train", tier_file, "--data", tmp_path / "none", *where), str(tmp_path / "none"), "Mend")
-        refused(run("train", tier_file, "--data", panel, *where, "--run", "../x"), "'../x'", "letters")
+        refused(run("train", "--accept=all", tmp_path / "no.yaml", "--data", panel, *where), "no.yaml")
+        refused(run("train", "--accept=all", tier_file, *where), "--data is missing", "Mend")
+        refused(
+            run("train", "--accept=all", tier_file, "--data", tmp_path / "none", *where), str(tmp_path / "none"), "Mend"
+        )
+        refused(run("train", "--accept=all", tier_file, "--data", panel, *where, "--run", "../x"), "'../x'", "letters")
         refused(run("train"), "TIER", "Mend")
 
 
@@ -367,8 +374,8 @@ def test_a_panel_with_fewer_days_than_the_window_is_told(
     with unchanged(tmp_path):
         where = ("--data", tmp_path / "panel", "--runs", tmp_path / "runs")
         narrow = ("--set", "batch.stocks_per_day=12", "--set", "epoch_stock_days=288")
-        refused(run("train", tier_file, *where, *narrow), "4 days", "window.days = 6", "Mend")
-        refused(run("train", tier_file, *where), "12 stocks", "batch.stocks_per_day = 16", "Mend")
+        refused(run("train", "--accept=all", tier_file, *where, *narrow), "4 days", "window.days = 6", "Mend")
+        refused(run("train", "--accept=all", tier_file, *where), "12 stocks", "batch.stocks_per_day = 16", "Mend")
 
 
 @pytest.mark.parametrize(

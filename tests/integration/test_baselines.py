@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from atft.data.labels import decided_returns
+from atft.data.panel import Panel
 from atft.evaluate import result
+from atft.experiment.rivals import FITTED
+from atft.experiment.tiers import resolve
+from atft.launch.baselines import ground_of
 from tests.integration.command import Outcome, refused, run, steps_of, unchanged
 
 NAMES = ["reversal", "momentum", "equal_weight", "ridge", "lightgbm", "mlp", "lstm"]
@@ -54,6 +61,57 @@ def test_every_baseline_becomes_a_run_with_settings_result_and_scores(
         assert str(found.test.first_date) == "2016-02-01"
 
 
+def test_every_ranking_baseline_scores_what_can_be_scored_and_nothing_else(paths: dict[str, Path], whole: Path) -> None:
+    def scored(run_path: Path) -> set[tuple[object, object]]:
+        table = pq.read_table(run_path / "test-scores.parquet")
+        return set(zip(table["date"].to_pylist(), table["code"].to_pylist(), strict=True))
+
+    own = scored(whole)
+    assert len(own) > 5000
+    for name in ("equal_weight", "ridge", "lightgbm", "mlp", "lstm"):
+        assert scored(paths[name]) == own
+    assert scored(paths["momentum"]) < own  # a stock that was listed lately has no past year
+
+
+class Garbled:
+    """A panel whose features are garbage on some stock-days."""
+
+    def __init__(self, panel: Panel, where: np.ndarray) -> None:
+        self.panel, self.where = panel, where
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.panel, name)
+
+    def features(self, first: int, last: int) -> np.ndarray:
+        values = self.panel.features(first, last).copy()
+        noise = np.random.default_rng(first).standard_normal(values.shape).astype(values.dtype)
+        return np.where(self.where[first:last, :, None], noise, values)
+
+
+@pytest.mark.parametrize("name", ["ridge", "lightgbm"])
+def test_a_fitted_baseline_learns_from_labelled_stock_days_that_can_be_scored_alone(
+    name: str, panel: Path, tier_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atft.evaluate.boosting.PATIENCE", 2)
+    opened, resolved = Panel.open(panel), resolve(str(tier_file))
+    ground = ground_of(resolved, opened)
+    masked = ground.scorable & (np.random.default_rng(1).random(ground.scorable.shape) < 0.7)
+    masked[ground.periods.test] = ground.scorable[ground.periods.test]
+    ground = replace(ground, scorable=masked)
+    learned = np.zeros(len(opened.days), dtype=bool)
+    learned[ground.periods.train] = learned[ground.periods.validate] = True
+    used = masked & np.isfinite(decided_returns(opened, resolved.tier.label)) & learned[:, None]
+
+    def scores(where: np.ndarray) -> np.ndarray:
+        return FITTED[name](replace(ground, panel=Garbled(opened, where))).scores  # type: ignore[arg-type]
+
+    plain = scores(np.zeros_like(used))
+    kept_out = learned[:, None] & opened.present & ~used
+    assert kept_out.sum() > 1000
+    np.testing.assert_array_equal(scores(kept_out), plain)
+    assert np.nanmax(np.abs(scores(used) - plain)) > 0
+
+
 def test_a_run_says_of_its_baselines_what_their_own_runs_say(paths: dict[str, Path], whole: Path) -> None:
     held = result.read(whole / "result.json").baselines
     for name in ("reversal", "equal_weight"):
@@ -61,6 +119,12 @@ def test_a_run_says_of_its_baselines_what_their_own_runs_say(paths: dict[str, Pa
         assert found.test.sharpe_daily == getattr(held, name).sharpe_daily
         assert found.test.ic == getattr(held, name).ic
         assert found.baselines.ridge == held.ridge
+    test = result.read(whole / "result.json").test
+    assert test.valued_at_last_price is not None
+    assert test.not_bought is not None
+    assert test.missing_labels == test.valued_at_last_price + test.not_bought > 0
+    assert held.equal_weight.valued_at_last_price == test.valued_at_last_price
+    assert held.ridge.valued_at_last_price == test.valued_at_last_price
     equal = result.read(paths["equal_weight"] / "result.json")
     assert equal.test.ic is None
     assert equal.baselines.shuffled.sharpe_daily is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from pathlib import Path
@@ -12,8 +13,12 @@ import pytest
 
 from atft.data.panel import Panel
 from atft.data.splits import periods_of
+from atft.evaluate import portfolio
+from atft.evaluate.siblings import baseline_runs
 from atft.experiment.index import RunIndex
+from atft.experiment.registry import Evaluation
 from atft.experiment.tiers import resolve
+from atft.launch import places
 from atft.observe import events
 from atft.storage import Store
 from tests.integration.command import Stopped, figures_of, refused, run, stop_at, unchanged, weights_of
@@ -47,7 +52,9 @@ def tiers(tier_file: Path) -> Path:
 def walked(tiers: Path, panel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All folds of the walk, trained without an interruption; read it, or take a copy."""
     runs = tmp_path_factory.mktemp("walked")
-    done = run("train", tiers / "walk.yaml", "--data", panel, "--runs", runs, "--run", "all", "--folds", "all")
+    done = run(
+        "train", "--accept=all", tiers / "walk.yaml", "--data", panel, "--runs", runs, "--run", "all", "--folds", "all"
+    )
     assert done.code == 0, done
     assert "fold 1 of 0 to 1, expanding" in done.err
     assert "all joined" in done.out
@@ -79,21 +86,32 @@ def test_all_folds_are_runs_in_one_directory_and_their_test_series_are_joined(wa
 def test_one_fold_by_itself_is_that_of_all_and_its_name_says_which(
     tiers: Path, panel: Path, walked: Path, tmp_path: Path, no_report: None
 ) -> None:
-    done = run("train", tiers / "walk.yaml", "--data", panel, "--runs", tmp_path, "--fold", 1, "--json")
+    done = run("train", "--accept=all", tiers / "walk.yaml", "--data", panel, "--runs", tmp_path, "--fold", 1, "--json")
     assert done.code == 0, done
     alone = Path(done.json["run"])
     assert alone.name.startswith("walk-s1-fold-01-")
     assert figures_of(alone) == figures_of(walked / "fold-01")
     assert weights_of(alone) == weights_of(walked / "fold-01")
     with unchanged(alone):
-        other = run("train", tiers / "walk.yaml", "--runs", tmp_path, "--run", alone.name, "--fold", 0, "--again")
+        other = run(
+            "train",
+            "--accept=all",
+            tiers / "walk.yaml",
+            "--runs",
+            tmp_path,
+            "--run",
+            alone.name,
+            "--fold",
+            0,
+            "--again",
+        )
         refused(other, "other settings than these, fold 1 and not 0", "Mend")
 
 
 def test_folds_that_were_interrupted_go_on_and_finished_ones_are_not_run_again(
     tiers: Path, panel: Path, walked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_report: None
 ) -> None:
-    given = ("train", tiers / "walk.yaml", "--runs", tmp_path, "--run", "part", "--folds", "all")
+    given = ("train", "--accept=all", tiers / "walk.yaml", "--runs", tmp_path, "--run", "part", "--folds", "all")
     shutil.copytree(walked / "fold-00", tmp_path / "part/fold-00")
     stop_at(monkeypatch, lambda event: event["kind"] == "step" and event["step"] == 4)
     with pytest.raises(Stopped):
@@ -114,7 +132,7 @@ def test_a_combinatorial_fold_trains_around_its_test_and_predicts_exactly_its_te
     tiers: Path, panel: Path, tmp_path: Path, no_report: None
 ) -> None:
     tier, fold = tiers / "combination.yaml", 4  # tests groups 1 and 3, validates on 0, trains on 2
-    done = run("train", tier, "--data", panel, "--runs", tmp_path, "--run", "cp", "--fold", fold)
+    done = run("train", "--accept=all", tier, "--data", panel, "--runs", tmp_path, "--run", "cp", "--fold", fold)
     assert done.code == 0, done
     opened = Panel.open(panel)
     periods = periods_of(resolve(str(tier), flags={"split.fold": fold}).tier, opened)
@@ -132,6 +150,112 @@ def test_a_combinatorial_fold_trains_around_its_test_and_predicts_exactly_its_te
     assert scored.code == 0, scored
     days = np.unique(pq.read_table(tmp_path / "test.parquet")["date"].to_numpy())
     assert days.tolist() == opened.days[test].tolist()
+
+
+def test_positions_are_sold_before_the_gap_between_test_groups_and_bought_anew_after_it(
+    tiers: Path, panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atft.launch.baselines.write_report", lambda path: path)
+    options = ("--only", "reversal", "--runs", tmp_path, "--set", "split.fold=4", "--set", "label.cost_bps=100")
+    told = run("baselines", panel, "--tier", tiers / "combination.yaml", *options, "--json").json
+    test = json.loads((Path(told["baselines"]["reversal"]["runs"][0]) / "result.json").read_text())["test"]
+    opened = Panel.open(panel)
+    days = periods_of(resolve(str(tiers / "combination.yaml"), flags={"split.fold": 4}).tier, opened).test
+    (gap,) = np.flatnonzero(np.diff(days) > 1)
+    traded = 100 * (np.array(test["series"]["gross"]) - np.array(test["series"]["net"]))
+    assert len(traded) == len(days)
+    assert traded[[0, gap + 1]] == pytest.approx(1)  # from cash, of unit gross value
+    held = portfolio.positions(*scores_of(opened, days[gap - 1 : gap + 1]))
+    assert traded[gap] == pytest.approx(np.abs(held[1] - held[0]).sum() + 1)  # renewed, and sold a day later
+    assert test["turnover"] == pytest.approx(traded.mean())
+    assert test["missing_labels"] == test["valued_at_last_price"] + test["not_bought"]
+
+
+def scores_of(panel: Panel, days: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Minus the day's return, and where a stock is scored: it has six rows, four of them in its window."""
+    scores = 1 - panel.close[days] / panel.close[days - 1]
+    window = np.array([panel.present[day - 5 : day + 1].sum(0) for day in days])
+    scored = np.isfinite(scores) & panel.present[days] & (window >= 4)
+    return np.where(scored, scores, np.nan), scored
+
+
+@pytest.fixture
+def seeds(walked: Path, tmp_path: Path) -> Path:
+    """The runs of two seeds of the walk; those of the second are the first's with the signs of all returns turned."""
+    shutil.copytree(walked.parent, tmp_path / "runs")
+    shutil.copytree(walked, tmp_path / "runs/again")
+    for fold in ("fold-00", "fold-01"):
+        path = tmp_path / "runs/again" / fold / "result.json"
+        held = json.loads(path.read_text())
+        for name in ("gross", "net"):
+            held["test"]["series"][name] = [-value for value in held["test"]["series"][name]]
+        held["test"]["sharpe_daily"] *= -1
+        path.write_text(json.dumps(held | {"seed": 2}))
+        own = next(each for each in entries(tmp_path / "runs") if each.run == f"all/{fold}" and each.kind == "network")
+        told = {"run": f"again/{fold}", "seed": 2, "sharpe_daily": held["test"]["sharpe_daily"]}
+        other = told | {"time": dt.datetime.now(dt.UTC)}
+        places.registry_of(tmp_path / "runs").record(own.model_copy(update=other))
+    return tmp_path / "runs"
+
+
+def entries(runs: Path) -> list[Evaluation]:
+    return [Evaluation.model_validate_json(file.read_text()) for file in (runs / "_registry").rglob("*.json")]
+
+
+def test_a_fold_finds_the_same_fold_of_other_runs_for_trials_and_power(
+    seeds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with unchanged(seeds):
+        told = run("trials", seeds / "all/fold-01", "--json").json
+    assert [each["run"] for each in told["trials"]] == ["all/fold-01", "again/fold-01"]
+    assert all(0 < each["p_value"] <= 1 for each in told["trials"])
+    assert told["elsewhere"] == 0  # the other fold's test dates come before
+    planned = run("power", seeds / "again/fold-01", "--json")
+    assert planned.json["seeds"] == 2
+    shown = run("power", seeds / "again/fold-01").out
+    assert "the daily returns of two seeds have a correlation of -1.00" in shown
+    monkeypatch.chdir(seeds / "all")
+    assert run("trials", "fold-01", "--json").json == told
+    monkeypatch.chdir(seeds / "all/fold-01")
+    assert run("trials", ".", "--json").json == told
+
+
+def test_an_entry_of_before_that_names_a_fold_without_its_directory_is_still_read(seeds: Path) -> None:
+    for file in list((seeds / "_registry").rglob("*.json")):
+        each = Evaluation.model_validate_json(file.read_text())
+        if each.run == "all/fold-01":
+            file.unlink()
+            places.registry_of(seeds).record(each.model_copy(update={"run": "fold-01"}))
+    for folds, known in (("all", ["p_value", "p_value"]), ("again", [])):
+        told = run("trials", seeds / folds / "fold-01", "--json").json
+        assert [each["run"] for each in told["trials"]] == ["fold-01", "again/fold-01"]
+        assert [name for each in told["trials"] for name in each if name == "p_value"] == known
+
+
+def test_overlapping_test_dates_are_told_of(seeds: Path) -> None:
+    own = next(each for each in entries(seeds) if each.run == "all/fold-01" and each.kind == "network")
+    other = own.model_copy(update={"run": "x", "test_sha256": "e" * 64, "first_date": own.last_date})
+    places.registry_of(seeds).record(other)
+    assert run("trials", seeds / "all/fold-01", "--json").json["elsewhere"] == 1
+    assert "elsewhere: 1 different evaluation on overlapping dates" in run("trials", seeds / "all/fold-01").out
+    shown = run("evaluate", seeds / "all/fold-01").out.replace("\n  ", " ")
+    assert "(1 more on overlapping dates, of other panels or test periods)" in shown
+
+
+def test_a_fold_is_read_against_baselines_of_the_same_fold(
+    tiers: Path, panel: Path, walked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atft.launch.baselines.write_report", lambda path: path)
+    shutil.copytree(walked, tmp_path / "runs/all")
+    options = ("--tier", tiers / "walk.yaml", "--set", "split.fold=1", "--json")
+    for place, name in (("runs", "ridge"), ("runs/all", "reversal")):
+        done = run("baselines", panel, *options, "--only", name, "--runs", tmp_path / place)
+        assert done.code == 0, done
+    for fold, names in (("fold-01", ["reversal", "ridge"]), ("fold-00", [])):
+        path = tmp_path / "runs/all" / fold
+        config = json.loads((path / "config.json").read_text())
+        found = [each["baseline"]["name"] for _, each in baseline_runs(path, config["tier"], config["panel_sha256"])]
+        assert found == names
 
 
 def test_folds_are_listed_with_dates_days_and_what_was_left_out(tiers: Path, panel: Path) -> None:
@@ -181,6 +305,8 @@ REFUSED = {
     "k of N": ("combination", ("--fold", 0, "--set", "split.test_groups=4"), "test_groups = 4 of groups = 4"),
     "all purged": ("combination", ("--folds", "all", "--set", "split.own_lookback_days=300"), "none of its"),
     "beyond the panel": ("walk", ("--folds", "all", "--set", "split.last=2019-01-01"), "would move when it grows"),
+    "a fold's name for a run": ("walk", ("--fold", 1, "--run", "fold-01"), "--run fold-01: is what folds"),
+    "the name of many folds": ("walk", ("--folds", "all", "--run", "fold-100"), "Mend: --run mine-fold-100"),
     "resumed without a name": ("walk", ("--folds", "all", "--resume"), "need --run NAME"),
 }  # fmt: skip
 
@@ -191,4 +317,4 @@ def test_folds_that_cannot_be_are_refused_before_anything_is_trained(
 ) -> None:
     tier, more, told = REFUSED[case]
     with unchanged(tmp_path):
-        refused(run("train", tiers / f"{tier}.yaml", "--data", panel, "--runs", tmp_path, *more), told)
+        refused(run("train", "--accept=all", tiers / f"{tier}.yaml", "--data", panel, "--runs", tmp_path, *more), told)

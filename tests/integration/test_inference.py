@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from atft.config import Tier
 from atft.data.labels import label_dates
 from atft.data.panel import Panel, write_panel
 from atft.data.splits import decision_days
+from atft.experiment.registry import Evaluation
+from atft.launch import places
 from tests.integration.command import epochs_of, refused, run, steps_of, unchanged, weights_of
 from tests.integration.conftest import Train
 
@@ -74,6 +78,31 @@ def test_the_registry_outlives_the_runs(copy: Path) -> None:
     assert "fewer than two of these runs are still there" in shown.out
 
 
+def entry_of(runs: Path, name: str) -> Evaluation:
+    """The registered evaluation of a run's network."""
+    read = [Evaluation.model_validate_json(file.read_text()) for file in (runs / "_registry").rglob("*.json")]
+    return next(each for each in read if each.run == name and each.kind == "network")
+
+
+def test_deleting_runs_makes_no_p_value_smaller(copy: Path) -> None:
+    """Two runs of four are gone: Holm and FDR count them with p = 1, as statsmodels does."""
+    here = entry_of(copy, "s1")
+    for seed, ratio in ((3, -0.02), (4, 0.3)):
+        later = dt.datetime.now(dt.UTC)
+        gone = here.model_copy(update={"run": f"s{seed}", "seed": seed, "sharpe_daily": ratio, "time": later})
+        places.registry_of(copy).record(gone)
+    told = run("trials", copy / "s1", "--json").json["trials"]
+    assert [each["run"] for each in told] == ["s1", "s2", "s3", "s4"]
+    there, away = told[:2], told[2:]
+    p = [each["p_value"] for each in there] + [1.0, 1.0]
+    for name, method in (("p_value_holm", "holm"), ("q_value", "fdr_bh")):
+        expected = multipletests(p, method=method)[1]
+        assert [each[name] for each in there] == pytest.approx(expected[:2])
+        assert not any(name in each for each in away)
+    assert there[0]["p_value_holm"] >= min(1, 3 * there[0]["p_value"])
+    assert "2 without p-values (run deleted" in run("trials", copy / "s1").out
+
+
 def test_an_evaluation_that_repeats_another_is_a_look_and_no_trial(copy: Path) -> None:
     (copy / "s1/result.json").unlink()
     (copy / "s1").rename(copy / "again")
@@ -125,8 +154,9 @@ def test_power_says_what_it_takes(root: Path) -> None:
     assert [each["correlation"] for each in such] == [0.0, 0.5, 0.9]
     assert such[0]["days_needed"] > such[1]["days_needed"] > such[2]["days_needed"]
     shown = run("power", root / "s1", "--difference", 30).out
-    assert "over 2 seeds of tiny the annual Sharpe ratio deviates by" in shown
-    assert "what it takes to see a Sharpe ratio of 30 a year (two-sided at 5 %, power 80 %)" in shown
+    assert "over 2 seeds of tiny the annual Sharpe ratio has a standard deviation of" in shown
+    assert "another such run: one of the same noise" in shown
+    assert "what it takes to see a difference of 30 in the annual Sharpe ratio (two-sided at 5 %, power 80 %)" in shown
 
 
 def test_two_runs_are_tested_day_by_day(root: Path) -> None:

@@ -18,6 +18,7 @@ from atft.data import graph as graphs
 from atft.data.build import build
 from atft.data.graph import TrailingGraph
 from atft.data.leakage.pipeline import Pipeline
+from atft.data.leakage.rebuild import read_source
 from atft.data.panel import Panel
 from atft.data.roles import Roles
 from atft.data.sampler import BlockSampler
@@ -25,10 +26,13 @@ from atft.data.synth import SynthOptions, make_market
 from atft.evaluate.leakage.finding import Finding
 from atft.experiment.leak_path import Parts
 from atft.experiment.leak_path import findings as path_findings
+from atft.experiment.leak_rebuild import of_label
 from atft.experiment.leakage import Asked, check, fitted_to
 from atft.experiment.tiers import resolve
+from atft.storage import Store
 from tests import leaky_pipelines
 from tests.integration.command import Outcome, refused, run
+from tests.s3_server import served
 
 BARS = ("date", "code", "open", "high", "low", "close", "volume", "industry")
 HONEST = ("past", "from_high", "growth", "weekly", "surprise", "daily")
@@ -279,3 +283,92 @@ def test_a_planted_signal_is_no_leak_and_loses_its_worth_when_labels_are_shifted
 def test_no_honest_market_is_accused(seed: int, tmp_path: Path) -> None:
     found = checked(made(tmp_path / "case", "honest", bars(200 + seed)))
     assert [each for each in found if each.fails] == []
+
+
+def two_markets(folder: Path, seed: int = 11) -> Path:
+    """Bars of two markets with holidays of their own."""
+    number = pl.col("date").rank("dense") - 1
+    south = pl.col("code") < pl.col("code").sort().get(pl.len() // 2)
+    closed = pl.when(south).then(number % 7 == 3).otherwise(number % 11 == 5)
+    table = bars(seed).with_columns(pl.when(south).then(pl.lit("south")).otherwise(pl.lit("north")).alias("market"))
+    table.filter(~closed).write_parquet(folder / "bars.parquet")
+    (folder / "roles.yaml").write_text(
+        "features: [past]\nmarket: market\nlabel: {column: y, horizon: 2, execution_lag: 1}\nmarkets:\n"
+        '  north: {timezone: America/New_York, close: "16:00"}\n  south: {timezone: Asia/Tokyo, close: "15:00"}\n'
+    )
+    return folder / "bars.parquet"
+
+
+def built_of_two(folder: Path, pipeline: str) -> tuple[Path, Path]:
+    source = two_markets(folder)
+    getattr(leaky_pipelines, pipeline)(pl.read_parquet(source)).write_parquet(folder / "table.parquet")
+    build(folder / "table.parquet", folder / "panel", Roles.read(folder / "roles.yaml"), computed=COMPUTED)
+    return source, folder / "panel"
+
+
+def rows(done: Outcome) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in done.json["findings"]:
+        found.setdefault(row["check"], []).append(row)
+    return found
+
+
+def test_several_markets_and_their_own_label_are_checked_by_rebuilding(tmp_path: Path) -> None:
+    source, panel = built_of_two(tmp_path, "labelled")
+    done = run("verify", "leakage", panel, "--source", source, "--pipeline", "tests.leaky_pipelines:labelled", "--json")
+    found = rows(done)
+    assert done.json["offenders"] == [], done
+    (features,) = found["features rebuilt"]
+    assert features["finding"] == "clean"
+    assert f"{len(COMPUTED)} computed features" in features["evidence"]
+    (pipeline,) = found["pipeline rebuilt"]
+    assert "and the own label where it had ended, do not change" in pipeline["evidence"]
+    (label,) = found["own label"]
+    assert label["finding"] == "clean"
+    again = rows(run("verify", "leakage", panel, "--source", tmp_path / "table.parquet", "--json"))
+    stored, end = again["own label"]
+    assert (stored["finding"], end["finding"]) == ("clean", "not checked")
+    assert "that a label ends 1 + 2 trading days of its market after its day" in end["evidence"]
+
+
+def test_a_label_that_ends_later_than_its_roles_say_is_proven(tmp_path: Path) -> None:
+    source, panel = built_of_two(tmp_path, "labelled_too_far")
+    done = run(
+        "verify", "leakage", panel, "--source", source, "--pipeline", "tests.leaky_pipelines:labelled_too_far", "--json"
+    )
+    assert done.json["offenders"] == ["label"]
+    (row,) = [each for each in done.json["findings"] if each["offender"] == "label"]
+    assert (row["check"], row["finding"]) == ("pipeline rebuilt", "leak")
+    assert "the purge between periods goes by them" in row["mend"]
+
+
+def test_a_label_of_the_panel_that_is_not_its_sources_is_named(tmp_path: Path) -> None:
+    _, place = built_of_two(tmp_path, "labelled")
+    panel = Panel.open(place)
+    checked_source = read_source(tmp_path / "table.parquet", panel.manifest.roles, panel)
+    assert [each.verdict for each in of_label(panel, checked_source, by_pipeline=True)] == ["clean"]
+    changed = np.array(panel.label)
+    day, stock = np.argwhere(np.isfinite(changed))[1000]
+    changed[day, stock] += 1e-9
+    (found,) = of_label(replace(panel, label=changed), checked_source, by_pipeline=True)
+    assert (found.verdict, found.offender) == ("leak", "label")
+    assert f"on {panel.days[day]} for {panel.codes[stock]!r} (1 in all)" in found.evidence
+
+
+def test_a_source_in_an_object_store_is_the_same_source(tmp_path: Path) -> None:
+    source, panel = built_of_two(tmp_path, "labelled")
+    (tmp_path / "s3").mkdir()
+    with served(tmp_path / "s3"):
+        store = Store("s3://bucket/tables")
+        store.upload(source, "bars.parquet")
+        store.upload(tmp_path / "table.parquet", "table.parquet")
+        by_pipeline = run(
+            "verify", "leakage", panel, "--source", "s3://bucket/tables/bars.parquet",
+            "--pipeline", "tests.leaky_pipelines:labelled", "--json",
+        )  # fmt: skip
+        told = run("verify", "leakage", panel, "--source", "s3://bucket/tables/table.parquet", "--json")
+        refused(run("verify", "leakage", panel, "--source", "s3://bucket/none"), "s3://bucket/none: holds no Parquet")
+    assert by_pipeline.code == told.code == 0, (by_pipeline, told)
+    assert told.json["source"] == "s3://bucket/tables/table.parquet"
+    for done in (by_pipeline, told):
+        assert {row["finding"] for row in rows(done)["features rebuilt"]} == {"clean"}

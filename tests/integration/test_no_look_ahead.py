@@ -225,7 +225,7 @@ def test_what_a_trained_network_says_is_worth_nothing_a_day_off(
         "objective.weights.cs_ic=1.0",
     )
     where = ("--data", tmp_path / "m/panel", "--runs", tmp_path, "--run", "trained")
-    done = run("train", tier_file, *where, *(part for each in more for part in ("--set", each)))
+    done = run("train", "--accept=all", tier_file, *where, *(part for each in more for part in ("--set", each)))
     assert done.code == 0, done
     setup = prepare(resolve(str(tier_file)).tier, Panel.open(tmp_path / "m/panel"))
     setup.network.load_state_dict(load_file(tmp_path / "trained/checkpoints/best-0-baseline.safetensors"))

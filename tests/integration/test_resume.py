@@ -90,7 +90,7 @@ main(sys.argv[1:])
 def test_a_process_that_is_told_to_stop_finishes_its_step_and_goes_on_bitwise(
     whole: Path, tier_file: Path, panel: Path, train: Train, tmp_path: Path, no_report: None
 ) -> None:
-    given = ("train", tier_file, "--data", panel, "--runs", tmp_path, "--run", "told")
+    given = ("train", "--accept=all", tier_file, "--data", panel, "--runs", tmp_path, "--run", "told")
     done = run_apart(*given, program=("-c", KILLED_AT_A_STEP.replace("SIGKILL", "SIGTERM")))
     assert done.code == 1
     assert "stopped as asked after step 12; its checkpoint is written" in done.err
@@ -104,7 +104,7 @@ def test_a_process_that_is_told_to_stop_finishes_its_step_and_goes_on_bitwise(
 def test_a_killed_process_is_resumed_bitwise_by_another(
     whole: Path, tier_file: Path, panel: Path, train: Train, tmp_path: Path, no_report: None
 ) -> None:
-    given = ("train", tier_file, "--data", panel, "--runs", tmp_path, "--run", "killed")
+    given = ("train", "--accept=all", tier_file, "--data", panel, "--runs", tmp_path, "--run", "killed")
     assert run_apart(*given, program=("-c", KILLED_AT_A_STEP)).code == -signal.SIGKILL
     log = tmp_path / "killed/events.jsonl"
     with log.open("ab") as file:
@@ -123,7 +123,7 @@ def test_a_run_goes_on_by_the_name_of_its_tier_in_another_mode_and_counts_all_it
         train(tmp_path, "slow")
     trained = sum(event["seconds"] for event in events.steps(tmp_path / "slow"))
     where = ("--runs", tmp_path, "--run", "slow")
-    done = run("train", "tiny", *where, "--resume", "--set", "mode=safe", "--set", "runtime.threads=1")
+    done = run("train", "--accept=all", "tiny", *where, "--resume", "--set", "mode=safe", "--set", "runtime.threads=1")
     assert done.code == 0, done
     assert steps_of(tmp_path / "slow") == steps_of(whole)
     log = events.read(tmp_path / "slow")
@@ -141,7 +141,7 @@ def test_a_run_is_never_written_over(train: Train, stopped: Path) -> None:
 
 def test_resuming_asks_for_the_name_of_a_run(tier_file: Path, panel: Path, tmp_path: Path) -> None:
     with unchanged(tmp_path):
-        refused(run("train", tier_file, "--data", panel, "--runs", tmp_path, "--resume"), "--run NAME")
+        refused(run("train", "--accept=all", tier_file, "--data", panel, "--runs", tmp_path, "--resume"), "--run NAME")
 
 
 def test_a_run_that_is_not_there_cannot_go_on(train: Train, tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def other_panel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_stays_on_its_panel(tier_file: Path, stopped: Path, other_panel: Path) -> None:
     with unchanged(stopped.parent):
         where = ("--data", other_panel, "--runs", stopped.parent, "--run", "part")
-        refused(run("train", tier_file, *where, "--resume"), str(other_panel), "was started on", "Mend")
+        refused(run("train", "--accept=all", tier_file, *where, "--resume"), str(other_panel), "was started on", "Mend")
 
 
 def test_a_panel_that_was_replaced_under_its_name_is_noticed(
@@ -181,11 +181,11 @@ def test_a_panel_that_was_replaced_under_its_name_is_noticed(
     shutil.copytree(panel, data)
     stop_at(monkeypatch, at_step(5))
     with pytest.raises(Stopped):
-        run("train", tier_file, "--data", data, "--runs", runs, "--run", "part")
+        run("train", "--accept=all", tier_file, "--data", data, "--runs", runs, "--run", "part")
     shutil.rmtree(data)
     shutil.copytree(other_panel, data)
     with unchanged(runs):
-        resumed = run("train", tier_file, "--runs", runs, "--run", "part", "--resume")
+        resumed = run("train", "--accept=all", tier_file, "--runs", runs, "--run", "part", "--resume")
         refused(resumed, str(runs / "part"), "data differs", "Mend")
 
 

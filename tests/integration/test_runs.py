@@ -132,8 +132,8 @@ def test_a_run_that_fails_is_listed_with_the_reason(
 
 def started(tier_file: Path, panel: Path, root: Path, name: str) -> subprocess.Popen[bytes]:
     """A run in a process of its own that has taken its first step."""
-    command = ["train", tier_file, "--data", panel, "--runs", root, "--run", name, "--set", "max_epochs=500",
-               "--set", "phases.baseline.epochs=500"]  # fmt: skip
+    command = ["train", tier_file, "--accept=all", "--data", panel, "--runs", root, "--run", name,
+               "--set", "max_epochs=500", "--set", "phases.baseline.epochs=500"]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-m", "atft", *map(str, command)], env=environment, stderr=subprocess.DEVNULL

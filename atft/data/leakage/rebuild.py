@@ -13,8 +13,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from atft.data import features, sources
+from atft.data.files import Source
 from atft.data.grid import Grid
 from atft.data.leakage.vintage import another_future, until
+from atft.data.markets import calendars_of
 from atft.data.panel import Panel
 from atft.data.roles import BARS, Roles
 from atft.errors import UseError
@@ -62,7 +64,7 @@ class Cut:
     perturbed: list[Differs]
 
 
-def read_source(path: Path, roles: Roles, panel: Panel) -> sources.Checked:
+def read_source(path: str | Path | Source, roles: Roles, panel: Panel) -> sources.Checked:
     """The source of ``panel``, read as the build reads it.
 
     Raises:
@@ -98,7 +100,7 @@ def read_source(path: Path, roles: Roles, panel: Panel) -> sources.Checked:
     return checked
 
 
-def _refuse(path: Path, panel: Panel, what: str) -> None:
+def _refuse(path: str | Path | Source, panel: Panel, what: str) -> None:
     raise UseError(
         f"--source {path}: is not what {panel.path} was built from: it has {what}. "
         "Mend: the table and the roles that 'atft data build' was given."
@@ -123,8 +125,7 @@ class Rebuilder:
     def cut(self, day: int) -> Cut:
         """The panel's own values, and those of a rebuild without the future and with another, on day number ``day``."""
         panel = self._panel
-        first = max(0, day - features.HISTORY - DAYS_BEFORE)
-        start = 0 if first == 0 else first + features.HISTORY
+        first, start = self._window(day)
         days, last = np.arange(start, day + 1), panel.days[day].astype(object)
         table = self._table(first, min(len(panel.days), day + 1 + DAYS_AFTER))
         past = until(table, last, Roles())
@@ -141,10 +142,28 @@ class Rebuilder:
             perturbed=list(self._differ(plain, perturbed, days, names)),
         )
 
+    def _window(self, day: int) -> tuple[int, int]:
+        """First day of the table and first day that is compared: all that a feature reaches back to lies between.
+
+        A feature counts its market's own days, so that the market with the most holidays says where the table begins.
+        """
+        start = max(0, day - DAYS_BEFORE)
+        begins = [start]
+        for _, own in calendars_of(self._panel.markets, np.asarray(self._panel.present)):
+            begins.append(int(own[max(0, int(np.searchsorted(own, start)) - features.HISTORY)]))
+        first = min(begins)
+        return first, 0 if first == 0 else start
+
     def _roles(self, own: Sequence[str]) -> Roles:
         lacking = {role: None for role in (*BARS, "industry") if role not in self._checked.bars.columns}
-        market = {"market": "market"} if "market" in self._checked.bars.columns else {}
-        return Roles(features=tuple(own)).model_copy(update=lacking | market)
+        return Roles(features=tuple(own)).model_copy(update=lacking | self._markets())
+
+    def _markets(self) -> dict[str, Any]:
+        """The roles that tell markets apart, with their hours."""
+        if "market" not in self._checked.bars.columns:
+            return {}
+        known = self._checked.sessions.markets if self._checked.sessions else {}
+        return {"market": "market", "markets": {name: each.hours for name, each in known.items() if each.hours}}
 
     def _table(self, first: int, last: int) -> pl.DataFrame:
         bars, panel = self._checked.bars, self._panel

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from atft.data import files
+from atft.data.files import Source
 from atft.data.roles import PRICES, Roles
 
 ROWS = "(rows)"
@@ -46,11 +47,33 @@ def until(table: pl.DataFrame, day: Any, roles: Roles) -> pl.DataFrame:
     return table.filter(pl.col(roles.date) <= day)
 
 
+def settled(table: pl.DataFrame, day: Any, roles: Roles) -> pl.DataFrame:
+    """The rows whose own label has ended at the close of ``day``, as its stated horizon and lag say.
+
+    Counted in trading days of the row's market: the dates on which the table has any row of it.
+
+    Args:
+        table: columns as ``roles`` name them; the market may be missing.
+        day: a value of the date column.
+        roles: with an own label.
+    """
+    if roles.label is None:
+        raise ValueError("the roles state no label")
+    past = until(table, day, roles)
+    group = [roles.market] if roles.market in past.columns else []
+    sessions = past.select(*group, roles.date).unique().sort(roles.date, descending=True)
+    number = pl.int_range(pl.len())
+    later = (number.over(group) if group else number).alias("__later")
+    ended = sessions.with_columns(later).filter(pl.col("__later") >= roles.label.horizon + roles.label.execution_lag)
+    return past.join(ended.drop("__later"), on=[*group, roles.date], how="semi")
+
+
 def another_future(table: pl.DataFrame, day: Any, roles: Roles, seed: int) -> pl.DataFrame:
     """The table with the same rows up to ``day`` and another market after it.
 
     Later prices are multiplied by noise (one factor for each row, so that a bar stays one), volumes by 1 to 8, all
-    other columns are shuffled; a tenth of the rows and a tenth of the stocks vanish. The order of rows stays.
+    other columns but the market are shuffled; a tenth of the rows and a tenth of the stocks vanish. The order of rows
+    stays.
 
     Args:
         table: one row per (date, code), columns as ``roles`` name them, others free.
@@ -66,7 +89,7 @@ def another_future(table: pl.DataFrame, day: Any, roles: Roles, seed: int) -> pl
     scaled = {getattr(roles, role): factor for role in PRICES} | {roles.volume: times}
     changed = []
     for number, (name, dtype) in enumerate(table.schema.items()):
-        if name in (roles.date, roles.code):
+        if name in (roles.date, roles.code, roles.market):  # a code stays on its market
             continue
         if name in scaled:
             product = pl.col(name).cast(pl.Float64) * scaled[name]
@@ -134,10 +157,10 @@ def _change(both: pl.DataFrame, name: str, date: str, code: str) -> Change | Non
     return Change(name, str(first[date]), str(first[code]), before, after, differ.height, largest)
 
 
-def scan(path: Path, roles: Roles) -> pl.LazyFrame:
-    """The table at ``path`` with the columns that it has, as a source is scanned.
+def scan(source: str | Path | Source, roles: Roles) -> pl.LazyFrame:
+    """The table ``source`` with the columns that it has, as a source is scanned.
 
     Raises:
         UseError: missing, unreadable, or of another kind.
     """
-    return files.locate(path).scan(roles.text())
+    return files.locate(source).scan(roles.text())

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from atft.data import build as module
 from atft.data import sources
@@ -235,3 +236,134 @@ def test_finished_chunks_outlive_a_build_that_fails_before_it_looks_at_them(tmp_
     with making(tmp_path / "panel", False) as room:
         room.resume("mine")
         assert set(room.files) == {"features/00000.arrow"}
+
+
+HOURS = {"timezone": "America/New_York", "open": "09:30", "close": "16:00"}
+TOKYO = {"timezone": "Asia/Tokyo", "open": "09:00", "close": "15:00"}
+
+
+@pytest.fixture(scope="module")
+def begun(frame):
+    """A second market, of three stocks with codes among the others', begins on day 100."""
+    other = tables.bars(stocks=3, days=DAYS, seed=3, gaps=0.0).filter(pl.col("date") >= day(100))
+    other = other.with_columns(pl.concat_str("code", pl.lit(".T")).alias("code"), pl.lit(0.5).alias("alpha"))
+    other = other.with_columns(pl.col("alpha").cast(pl.Float32), pl.lit("XTKS").alias("market"))
+    return pl.concat([frame.with_columns(pl.lit("XNYS").alias("market")), other])
+
+
+def stated(folder, **changed):
+    """A roles file."""
+    roles = {"features": ["alpha"], "market": "market", "markets": {"XNYS": HOURS}} | changed
+    (folder / "roles.yaml").write_text(yaml.safe_dump(roles))
+    return folder / "roles.yaml"
+
+
+@pytest.mark.parametrize("cut", [64, 70, 100])
+def test_roles_may_add_a_market_that_begins_and_the_panel_is_that_of_a_new_build(frame, begun, tmp_path, cut):
+    panel = made(first_days(begun, cut), tmp_path, Roles.read(stated(tmp_path)))
+    both = stated(tmp_path, markets={"XNYS": HOURS, "XTKS": TOKYO})
+    (tmp_path / "once").mkdir()
+    once = made(begun, tmp_path / "once", Roles.read(both))
+    source = tables.written(begun, tmp_path)
+    with pytest.raises(UseError, match="2 markets, and the hours of XTKS are not stated"):
+        append(panel, source)
+    append(panel, source, roles=both)
+    assert bytes_in(panel) == bytes_in(once)
+    assert set(Panel.open(panel).manifest.sessions.markets) == {"XNYS", "XTKS"}
+
+
+def test_a_market_whose_hours_were_never_stated_gets_them_when_another_begins(begun, tmp_path):
+    panel = made(first_days(begun, 90), tmp_path, Roles.read(stated(tmp_path, markets={})))
+    both = stated(tmp_path, markets={"XTKS": TOKYO, "XNYS": HOURS})
+    (tmp_path / "once").mkdir()
+    once = made(begun, tmp_path / "once", Roles.read(both))
+    append(panel, tables.written(begun, tmp_path), roles=both)
+    assert bytes_in(panel) == bytes_in(once)
+
+
+OTHER_ROLES = {
+    "own features": ({"features": ["alph*"]}, r"roles.yaml: features is \('alph\*',\), and \('alpha',\) in"),
+    "a column": ({"volume": None}, "volume is None, and 'volume' in"),
+    "no market": ({"market": None, "markets": {"XNYS": HOURS}}, "market is None, and 'market' in"),
+    "hours": (
+        {"markets": {"XNYS": HOURS | {"close": "15:00"}, "XTKS": TOKYO}},
+        "markets.XNYS is {.*'close': '15:00:00'.*}, and {.*'close': '16:00:00'.*} in .*Mend: 'markets.XNYS' as it was",
+    ),
+    "a market less": ({"markets": {"XTKS": TOKYO}}, "markets.XNYS is None, and {"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_ROLES)
+def test_roles_that_differ_otherwise_are_refused_and_the_panel_stays(begun, tmp_path, what):
+    changed, told = OTHER_ROLES[what]
+    panel = made(first_days(begun, 90), tmp_path, Roles.read(stated(tmp_path)))
+    before = bytes_in(panel)
+    with pytest.raises(UseError, match=told):
+        append(panel, tables.written(begun, tmp_path), roles=stated(tmp_path, **changed))
+    assert bytes_in(panel) == before
+
+
+def test_an_added_market_with_rows_on_old_days_is_a_revision_and_the_mend_names_the_roles(begun, tmp_path):
+    old = first_days(begun, 120).filter(pl.col("market") == "XNYS")
+    panel = made(old, tmp_path, Roles.read(stated(tmp_path)), normalise="zscore")
+    both = stated(tmp_path, markets={"XNYS": HOURS, "XTKS": TOKYO})
+    with pytest.raises(UseError, match=r"the row of 2020-04-10 for 'S00\.T' was added") as refused:
+        append(panel, tables.written(begun, tmp_path), roles=both)
+    command = f"atft data build {tmp_path}/bars.parquet {panel} --overwrite --roles {both} --normalise zscore"
+    assert f"Mend: build it again with '{command}'." in str(refused.value)
+
+
+def test_the_mend_says_where_the_roles_of_the_panel_are_and_repeats_its_options(frame, tmp_path):
+    revised = change(frame, "S07", 3, "close", 1.0)
+    for roles, computed, told in (
+        (OWN, False, "--overwrite --roles ROLES.yaml --own-only', with the roles file of the panel"),
+        (Roles(), True, r"--overwrite'\.$"),
+    ):
+        (tmp_path / str(computed)).mkdir()
+        panel = made(first_days(frame, 70), tmp_path / str(computed), roles, computed)
+        with pytest.raises(UseError, match=told):
+            append(panel, tables.written(revised, tmp_path))
+
+
+@pytest.mark.parametrize("scale", [3.0, 1 / 7, 0.9873, 1e-3])
+def test_factors_that_a_vendor_scales_anew_are_no_revision(frame, tmp_path, scale):
+    """A split and some dividends; the factor is 1 at the end, until the next event scales all of a stock's factors."""
+    roles = OWN.model_copy(update={"adjustment": "factor"})
+    random = np.random.default_rng(7)
+    events = {(code, at): random.choice([2.0, 1.5, 3.0, 1 / 0.993, 1.0417])
+              for code in frame["code"].unique().sort() for at in random.integers(5, 100, 4).tolist()}  # fmt: skip
+    factor = []
+    for code, date in frame.select("code", "date").iter_rows():
+        later = [ratio for (other, at), ratio in events.items() if other == code and date < day(at)]
+        factor.append(1 / np.prod(later))
+    quoted = frame.with_columns(pl.Series("factor", factor))
+    assert quoted["factor"].n_unique() > 24
+    by_code = pl.col("code").str.slice(1).cast(pl.Float64) * 0.01 + 1
+    scaled = quoted.with_columns(pl.col("factor") * scale * by_code)
+    plain = frame.select(pl.col("close") * quoted["factor"]).to_series()
+    assert not plain.equals(scaled.select(pl.col("close") * pl.col("factor")).to_series())
+    panel = made(first_days(quoted, 120), tmp_path, roles)
+    (tmp_path / "once").mkdir()
+    once = made(scaled, tmp_path / "once", roles)
+    append(panel, tables.written(scaled, tmp_path))
+    assert bytes_in(panel) == bytes_in(once)
+    changed = scaled.with_columns(
+        pl.when((pl.col("code") == "S07") & (pl.col("date") == day(90))).then(pl.col("factor") * 1.001)
+        .otherwise("factor").alias("factor")
+    )  # fmt: skip
+    with pytest.raises(UseError, match="the row of 2020-03-31 for 'S07' was revised"):
+        append(panel, tables.written(changed, tmp_path))
+
+
+def test_a_listing_that_ends_on_a_new_day_is_no_revision(frame, tmp_path):
+    roles = OWN.model_copy(update={"delisted": "gone"})
+    ended = pl.when((pl.col("code") == "S07") & (pl.col("date") >= day(120))).then(pl.lit(day(130))).alias("gone")
+    listed = frame.with_columns(ended)
+    (tmp_path / "once").mkdir()
+    once = made(listed, tmp_path / "once", roles)
+    panel = made(first_days(listed, 121), tmp_path, roles)
+    append(panel, tables.written(listed, tmp_path))
+    assert bytes_in(panel) == bytes_in(once)
+    opened = Panel.open(panel)
+    assert opened.delisted[opened.codes.index("S07")] == np.datetime64(day(130))
+    assert np.isnat(opened.delisted).sum() == len(opened.codes) - 1

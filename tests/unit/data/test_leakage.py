@@ -16,9 +16,9 @@ from atft.data import features
 from atft.data.build import build
 from atft.data.leakage.pipeline import Pipeline
 from atft.data.leakage.rebuild import Rebuilder, computed_names, read_source
-from atft.data.leakage.vintage import ROWS, another_future, changes, until
+from atft.data.leakage.vintage import ROWS, another_future, changes, settled, until
 from atft.data.panel import Panel, write_panel
-from atft.data.roles import Roles
+from atft.data.roles import OwnLabel, Roles
 from atft.errors import UseError
 from tests.unit.data.tables import START, bars, written
 
@@ -188,3 +188,71 @@ def test_a_pipeline_gets_the_frame_that_its_annotation_names():
     made = Pipeline.load("tests.leaky_pipelines:with_pandas")(TABLE, Roles(), "all of it")
     assert isinstance(made, pl.DataFrame)
     assert {"past", "leaky"} <= set(made.columns)
+
+
+HOURS = {
+    "north": {"timezone": "America/New_York", "close": "16:00"},
+    "south": {"timezone": "Asia/Tokyo", "close": "15:00"},
+}
+TWO = Roles.model_validate({"market": "market", "markets": HOURS, "features": ["own"]})
+
+
+@pytest.fixture(scope="module")
+def two_markets():
+    """Stocks of two markets, of which one is closed every fifth day and the other now and then; 200 days."""
+    plain = bars(stocks=14, days=200, seed=6)
+    south = pl.col("code") < "S06"
+    number = (pl.col("date") - START).dt.total_days()
+    closed = pl.when(south).then(number % 5 == 3).otherwise(number.is_in([60, 61, 120, 149, 151]))
+    own = pl.Series("own", np.random.default_rng(5).normal(size=plain.height))
+    market = pl.when(south).then(pl.lit("south")).otherwise(pl.lit("north")).alias("market")
+    return plain.with_columns(own, market).filter(~closed)
+
+
+def rebuilt_of_two(table: pl.DataFrame, folder: Path, names, day: int):
+    source = written(table, folder)
+    build(source, folder / "panel", TWO, computed=names)
+    panel = Panel.open(folder / "panel")
+    return panel, Rebuilder(panel, read_source(source, TWO, panel), build, seed=4).cut(day)
+
+
+@pytest.mark.parametrize("day", [150, 190, 60])
+def test_an_honest_panel_of_several_markets_is_rebuilt_bit_by_bit(two_markets, tmp_path, day):
+    """Though a lookback of 60 own days spans 75 days of the calendar."""
+    long = [name for name, each in features.BY_NAME.items() if each.lookback_days >= 55]
+    panel, cut = rebuilt_of_two(two_markets, tmp_path, [*long[::3], *NAMES], day)
+    assert len(long[::3]) > 5
+    assert (cut.stored, cut.truncated, cut.perturbed) == ([], [], [])
+    assert panel.manifest.longest_span > 74
+
+
+def test_a_feature_that_looks_ahead_over_a_holiday_is_named_in_several_markets(two_markets, tmp_path, monkeypatch):
+    ahead = features.C.shift(-1) / features.C - 1
+    monkeypatch.setitem(features.BY_NAME, "leaky", features.Feature("leaky", "C[+1] / C − 1", 0, ahead))
+    monkeypatch.setitem(features._MADE, "leaky", ahead)
+    _, cut = rebuilt_of_two(two_markets, tmp_path, (*NAMES, "leaky"), 150)
+    assert cut.stored == []
+    for found in (cut.truncated, cut.perturbed):
+        assert {each.feature for each in found} == {"leaky"}
+
+
+def test_in_another_future_a_code_stays_on_its_market(two_markets):
+    other = another_future(two_markets, START + dt.timedelta(days=90), TWO, 2)
+    later = other.filter(pl.col("date") > START + dt.timedelta(days=90))
+    was = dict(two_markets.select("code", "market").unique().iter_rows())
+    assert all(was[code] == market for code, market in later.select("code", "market").iter_rows())
+    own = later.join(two_markets, on=["date", "code"], suffix="_was")
+    assert (own["own"] != own["own_was"]).mean() > 0.9, "the others are shuffled"
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_label_has_ended_after_its_days_of_the_stocks_own_market(two_markets, as_text):
+    roles = TWO.model_copy(update={"label": OwnLabel(column="own", horizon=2, execution_lag=1)})
+    day = START + dt.timedelta(days=153)  # north was closed on 149 and 151, south is on 153 and 148
+    table = two_markets.with_columns(pl.col("date").cast(pl.String)) if as_text else two_markets
+    found = settled(table, str(day) if as_text else day, roles)
+    last = dict(found.group_by("market").agg(pl.col("date").max()).iter_rows())
+    ends = {"north": START + dt.timedelta(days=148), "south": START + dt.timedelta(days=149)}
+    assert {name: str(each) for name, each in last.items()} == {name: str(each) for name, each in ends.items()}
+    one = settled(table.drop("market"), str(day) if as_text else day, roles)
+    assert str(one["date"].max()) == str(START + dt.timedelta(days=150))

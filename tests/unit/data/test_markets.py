@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from atft.config import Label
 from atft.data import features, sources
 from atft.data.build import build
-from atft.data.labels import check_label
-from atft.data.markets import check_execution, closes, opens
+from atft.data.labels import check_label, decided_returns
+from atft.data.markets import calendars_of, check_execution, closes, opens
 from atft.data.panel import Panel
-from atft.data.roles import Hours, Roles
+from atft.data.roles import Hours, OwnLabel, Roles
 from atft.errors import UseError
 from tests.unit.data import tables
 
@@ -231,3 +231,66 @@ def test_a_close_by_the_market_clock_comes_back_from_utc(day, name):
 def test_history_is_long_enough_for_own_calendars():
     """Own calendars begin later than the panel's; what stands in front of them is missing, as in front of any."""
     assert max(feature.lookback_days for feature in features.FEATURES) < features.HISTORY
+
+
+def test_a_currency_is_three_capital_letters(tmp_path):
+    (tmp_path / "roles.yaml").write_text("markets: {A: {timezone: UTC, close: '08:00', currency: yen}}")
+    with pytest.raises(UseError, match=r"markets\.A\.currency: .*pattern"):
+        Roles.read(tmp_path / "roles.yaml")
+
+
+def test_each_market_has_its_own_stocks_and_days():
+    there = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 1, 0]], bool)
+    found = {tuple(stocks): days.tolist() for stocks, days in calendars_of(["B", "A", "B", None], there)}
+    assert found == {(3,): [2], (1,): [1, 2], (0, 2): [0, 1, 4]}
+
+
+OWN_LABEL = OwnLabel(column="y", horizon=2, execution_lag=1)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Two markets with an own label over each one's own days."""
+    ahead = (pl.col("close").shift(-3) / pl.col("close").shift(-1) - 1).over("code").alias("y")
+    frame = table("XNYS", "XTKS").sort("code", "date").with_columns(ahead)
+    folder = tmp_path_factory.mktemp("labelled")
+    build(
+        tables.written(frame, folder), folder / "panel", roles("XNYS", "XTKS", label=OWN_LABEL), computed=["return_1"]
+    )
+    return frame, Panel.open(folder / "panel")
+
+
+def test_an_own_label_of_several_markets_stands_on_the_day_of_its_row(labelled):
+    frame, panel = labelled
+    expected = np.full(panel.close.shape, np.nan)
+    place = {code: number for number, code in enumerate(panel.codes)}
+    day = {date: number for number, date in enumerate(panel.days.tolist())}
+    for date, code, value in frame.select("date", "code", "y").iter_rows():
+        expected[day[date], place[code]] = np.nan if value is None else value
+    np.testing.assert_array_equal(panel.label, expected)
+    union = (
+        panel.close[3:] / panel.close[1:-2] - 1
+    )  # three days of the calendar of both are fewer own ones at a holiday
+    both = np.isfinite(union) & np.isfinite(expected[:-3])
+    differ = both & ~np.isclose(union, expected[:-3], rtol=1e-12, atol=0)
+    assert 0.01 < differ.sum() / both.sum() < 0.2
+
+
+def test_an_own_label_of_several_markets_is_not_trained_on_since_the_purge_would_be_too_short(labelled):
+    _, panel = labelled
+    label = Label(horizon=2, execution_lag=1, cost_bps=0, quantile_horizons=(), own=True)
+    with pytest.raises(UseError, match=r"label.own = true: .* holds several markets.*Mend: --set label.own=false"):
+        decided_returns(panel, label)
+    closes_only = decided_returns(panel, label.model_copy(update={"own": False}))
+    np.testing.assert_array_equal(closes_only[:-3], panel.close[3:] / panel.close[1:-2] - 1)
+    own = [np.flatnonzero(panel.present[:, [name in code for code in panel.codes]].any(1)) for name in ("XNYS", "XTKS")]
+    spans = [int((days[3:] - days[:-3]).max()) for days in own]
+    assert max(spans) > OWN_LABEL.horizon + OWN_LABEL.execution_lag, "days of the calendar that a label spans"
+
+
+def test_an_own_label_of_one_named_market_is_trained_on(tmp_path):
+    frame = table("XNYS").with_columns(pl.col("volume").log().alias("y"))
+    build(tables.written(frame, tmp_path), tmp_path / "panel", roles("XNYS", label=OWN_LABEL), computed=["return_1"])
+    panel = Panel.open(tmp_path / "panel")
+    label = Label(horizon=2, execution_lag=1, cost_bps=0, quantile_horizons=(), own=True)
+    np.testing.assert_array_equal(decided_returns(panel, label)[:-3], panel.label[:-3])

@@ -196,6 +196,49 @@ def test_without_a_graph_the_sample_is_a_plain_one() -> None:
     assert np.abs(drawn[eligible] - expected).max() < 5 * np.sqrt(expected)
 
 
+def grown_by_looking_at_all_stocks(
+    index: np.ndarray, eligible: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """The sample by its definition: each stock added is searched for among the neighbours of all."""
+    among = np.append(eligible, False)
+    links = np.where(among[index] & eligible[:, None], index, -1)
+    degree = (links >= 0).sum(axis=1) + np.array([(links == stock).sum() for stock in range(len(eligible))])
+    lonely, linked = np.flatnonzero(eligible & (degree == 0)), np.flatnonzero(eligible & (degree > 0))
+    plain = int(rng.hypergeometric(len(lonely), len(linked), size))
+    drawn = rng.choice(lonely, plain, replace=False).tolist()
+    weight, lots = 1.0 / np.sqrt(np.maximum(degree, 1)), np.full(len(degree), -np.inf)
+    lots[linked] = rng.random(len(linked)) * 1e-6
+    seeds, cluster, best, score = rng.permutation(linked).tolist(), size, -1, lots
+    while len(drawn) < size:
+        if cluster >= max(2, size // 2) or score[best] <= 1e-6:
+            best = next(seed for seed in seeds if lots[seed] >= 0)
+            score, cluster = lots.copy(), 0
+        drawn.append(best)
+        cluster += 1
+        lots[best] = score[best] = -np.inf
+        for stock in links[best][links[best] >= 0]:
+            score[stock] += weight[stock]
+        for stock in np.flatnonzero((links == best).any(axis=1)):
+            score[stock] += weight[stock]
+        best = int(score.argmax())
+    return np.array(drawn)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), stocks=st.sampled_from([4, 40, 200]), k=st.integers(1, 6))
+def test_a_sample_is_that_of_its_definition_stock_by_stock(seed: int, stocks: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    others = rng.permuted(np.tile(np.arange(1, stocks), (stocks, 1)), axis=1)[:, :k]
+    index = ((np.arange(stocks)[:, None] + others) % stocks).astype(np.int32)
+    index[rng.random(index.shape) < rng.choice([0.0, 0.3, 0.9])] = -1
+    eligible = rng.random(stocks) < rng.choice([0.5, 1.0])
+    size = int(rng.integers(0, eligible.sum() + 1))
+    found = grow_sample(index, eligible, size, np.random.default_rng(seed))
+    np.testing.assert_array_equal(
+        found, grown_by_looking_at_all_stocks(index, eligible, size, np.random.default_rng(seed))
+    )
+
+
 def test_exactly_as_many_as_are_eligible_can_be_grown() -> None:
     eligible = np.zeros(STOCKS, bool)
     eligible[10:74] = True

@@ -120,3 +120,97 @@ def test_published_inputs_are_prices_over_the_last_close_by_hand():
     assert np.isnan(x[2]).all()
     assert np.isnan(baselines.published_inputs(close)(43)).all()
     assert not np.isnan(baselines.published_inputs(close)(44)[:2]).any()
+
+
+MARKETS = ["A", "B", "B", "A", "B", "A"]
+CLOSED = {"A": [40, 41, 70, 99], "B": [15, 41, 71, 72, 73]}
+"""Days on which a market is closed; on day 41 both are, as no panel has it, and on the last one A is."""
+
+
+def two_markets():
+    """``close [100, 6]`` of two markets; stock 2 is suspended on a day of its own market, 5 begins late."""
+    close = np.exp(np.cumsum(0.02 * np.random.default_rng(8).standard_normal((100, 6)), axis=0))
+    for name, days in CLOSED.items():
+        close[np.ix_(days, [place for place, each in enumerate(MARKETS) if each == name])] = np.nan
+    close[74, 2] = close[:30, 5] = np.nan
+    return close
+
+
+def of_each_market(close, rule):
+    """``[100, 6]``: ``rule`` of a market's own closes, on its own days only; an oracle that knows one market."""
+    expected = np.full(close.shape, np.nan)
+    for name in CLOSED:
+        stocks = [place for place, each in enumerate(MARKETS) if each == name]
+        own = [day for day in range(100) if day not in CLOSED[name]]
+        expected[np.ix_(own, stocks)] = rule(close[np.ix_(own, stocks)])
+    return expected
+
+
+def test_reversal_of_several_markets_goes_back_a_day_of_the_stocks_own_market():
+    close, days = two_markets(), np.arange(100)
+    found = baselines.reversal(close, days, MARKETS)
+
+    def alone(own):
+        return np.vstack([np.full(own.shape[1], np.nan), 1 - own[1:] / own[:-1]])
+
+    np.testing.assert_array_equal(found, of_each_market(close, alone))
+    assert np.isfinite(found[74, [1, 4]]).all(), "over the three holidays of B"
+    assert np.isnan(found[74:76, 2]).all(), "a suspended day stays missing"
+    assert found[74, 1] == 1 - close[74, 1] / close[70, 1]
+
+
+def test_momentum_of_several_markets_counts_days_of_the_stocks_own_market():
+    close = two_markets()
+    lookback = baselines.own_history(close, 75, MARKETS)
+    assert lookback == 70, "B traded on 70 of the 75 days, A on 72"
+    found = baselines.momentum(close, np.arange(75, 100), MARKETS, lookback=lookback, skipped=4)
+
+    def alone(own):
+        scores = np.full(own.shape, np.nan)
+        for day in range(lookback, len(own)):
+            scores[day] = np.where(np.isfinite(own[day]), own[day - 4] / own[day - lookback] - 1, np.nan)
+        return scores
+
+    np.testing.assert_array_equal(found, of_each_market(close, alone)[75:])
+    assert np.isfinite(found[0, [0, 1, 3, 4]]).all()
+    assert np.isnan(found[:20, 5]).all(), "which was not there at the beginning"
+
+
+def test_a_market_without_the_history_of_a_momentum_waits_for_it_and_takes_none_from_the_others():
+    close = two_markets()
+    close[:60, [1, 2, 4]] = np.nan
+    lookback = baselines.own_history(close, 75, MARKETS)
+    assert lookback == 72
+    found = baselines.momentum(close, [75, 98], MARKETS, lookback=lookback)
+    assert np.isnan(found[:, [1, 2, 4]]).all()
+    assert np.isfinite(found[:, [0, 3]]).all()
+    assert baselines.own_history(close, 50, MARKETS) == 48, "the most, where none is enough"
+    with pytest.raises(UseError, match="is day 48 of the panel"):
+        baselines.momentum_lookback(baselines.own_history(close, 50, MARKETS))
+
+
+def test_the_published_inputs_of_several_markets_are_those_of_each_alone():
+    close = two_markets()
+    inputs = baselines.published_inputs(close, MARKETS)
+    for name in CLOSED:
+        stocks = [place for place, each in enumerate(MARKETS) if each == name]
+        own = [day for day in range(100) if day not in CLOSED[name]]
+        alone = baselines.published_inputs(close[np.ix_(own, stocks)])
+        for place, day in enumerate(own):
+            np.testing.assert_array_equal(inputs(day)[stocks], alone(place))
+        assert np.isnan(inputs(CLOSED[name][-1])[stocks]).all()
+    assert np.isfinite(inputs(60)[[0, 1, 3, 4]]).all()
+
+
+@pytest.mark.parametrize("markets", [(), [None] * 4, ["A"] * 4])
+def test_one_market_is_read_as_it_is_to_the_last_bit(markets):
+    close = np.exp(np.cumsum(0.02 * np.random.default_rng(9).standard_normal((90, 4)), axis=0))
+    close[np.random.default_rng(10).random(close.shape) < 0.1] = np.nan
+    close[50] = np.nan  # no day of a panel, but one of the table that it is read by
+    days = np.arange(70, 90)
+    with np.errstate(invalid="ignore"):
+        plain = np.where(np.isfinite(close[days]), close[days - 21] / close[days - 70] - 1, np.nan)
+    assert baselines.momentum(close, days, markets, lookback=70).tobytes() == plain.tobytes()
+    assert np.isnan(baselines.reversal(close, [51], markets)).all()
+    assert baselines.reversal(close, days, markets).tobytes() == (1.0 - close[days] / close[days - 1]).tobytes()
+    assert baselines.own_history(close, 70, markets) == 70

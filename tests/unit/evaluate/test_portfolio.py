@@ -76,3 +76,27 @@ def test_drawdown_is_the_largest_fall_of_compounded_wealth_from_a_peak_the_start
 def test_equal_weight_holds_the_same_of_every_valid_stock():
     held = portfolio.equal_weight(np.array([[True, False, True, True], [False] * 4]))
     np.testing.assert_allclose(held, [[1 / 3, 0, 1 / 3, 1 / 3], [0, 0, 0, 0]])
+
+
+def test_before_a_gap_all_is_sold_and_after_it_all_is_bought_anew():
+    """Days 1 to 3, then 7 to 9; the same book throughout, so that only entries and the exit before the gap cost."""
+    book = np.tile([0.5, -0.5], (6, 1))
+    stretch = portfolio.stretches(np.array([1, 2, 3, 7, 8, 9]))
+    np.testing.assert_array_equal(stretch, [0, 0, 0, 1, 1, 1])
+    np.testing.assert_allclose(portfolio.turnover(book, 1, stretch), [1, 0, 1, 1, 0, 0])
+    np.testing.assert_allclose(portfolio.turnover(book, 2, stretch), [1, 2, 1, 1, 1, 0])
+    np.testing.assert_allclose(portfolio.turnover(book, 1), [1, 0, 0, 0, 0, 0])
+    gross, net = portfolio.daily_returns(book, np.zeros_like(book), 100, 1, stretch)
+    np.testing.assert_allclose(gross - net, [0.01, 0, 0.01, 0.01, 0, 0])
+
+
+def test_a_group_shorter_than_the_holding_period_sells_all_that_it_bought():
+    stretch = portfolio.stretches(np.array([1, 5, 6, 7]))
+    np.testing.assert_allclose(portfolio.turnover(np.tile([0.5, -0.5], (4, 1)), 3, stretch), [2, 1, 1, 1])
+
+
+def test_a_drawdown_does_not_reach_over_a_gap():
+    daily, stretch = np.array([0.1, -0.1, -0.1, 0.05, -0.15]), np.array([0, 0, 1, 1, 1])
+    assert portfolio.max_drawdown(daily, stretch) == pytest.approx(1 - 0.9 * 1.05 * 0.85)
+    assert portfolio.max_drawdown(daily) == pytest.approx(1 - 0.9 * 0.9 * 1.05 * 0.85)
+    assert portfolio.max_drawdown(np.array([np.nan, -0.2]), np.array([0, 1])) == pytest.approx(0.2)

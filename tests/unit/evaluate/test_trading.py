@@ -136,3 +136,48 @@ def test_an_execution_that_the_panel_cannot_give_is_refused(rules, opens, told):
 def test_rules_out_of_bounds_are_refused(bad):
     with pytest.raises(UseError, match="Mend"):
         Rules(**bad)
+
+
+def test_a_stock_leaves_only_where_its_own_market_goes_on_without_it():
+    nan = np.nan
+    close = np.array([
+        [10.0, 20.0, 30.0, 40.0],
+        [11.0, 21.0, 30.0, 44.0],
+        [12.0, 22.0, nan, nan],  # the third and the fourth leave: their markets trade on
+        [13.0, nan, nan, nan],   # the second's market is closed
+        [14.0, nan, nan, nan],
+    ])  # fmt: skip
+    markets = ["A", "B", "A", "B"]
+    rules = Rules(lag=1, delisting_return=-0.5)
+    found = executed(np.arange(3), close, rules=rules, markets=markets)
+    assert found.delisted.tolist() == [[False, False, True, True], [False] * 4, [False] * 4]
+    assert found.stale.tolist() == [[False] * 4, [False, True, False, False], [False, True, False, False]]
+    np.testing.assert_array_equal(found.returns[1:, 1], 0.0)
+    np.testing.assert_array_equal(found.returns[0, 2:], -0.5)
+    np.testing.assert_array_equal(found.tradable[:, 1], [True, True, False])
+    # As one market the second stock would have left too: nobody knows of its holiday.
+    one = executed(np.arange(3), close, rules=rules)
+    assert one.delisted.tolist() == [[False, False, True, True], [False, True, False, False], [False] * 4]
+
+
+@pytest.mark.parametrize("at", ["close", "open"])
+def test_one_named_market_is_executed_as_an_unnamed_one(at):
+    close, open_, _, may = make_market(4)
+    days = np.arange(26, DAYS - 3)
+    plain, named = (
+        executed(days, close, rules=Rules(at, 1), open_=open_, tradable=may, markets=markets)
+        for markets in ((), ["A"] * STOCKS)
+    )
+    assert plain.delisted.any()
+    for field in ("returns", "stale", "delisted", "tradable"):
+        assert getattr(plain, field).tobytes() == getattr(named, field).tobytes()
+
+
+def test_a_stock_leaves_with_its_listing_though_its_market_does_not_trade_again():
+    nan = np.nan
+    close = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, nan, nan], [1.0, nan, nan]])
+    rules, markets = Rules(delisting_return=-0.5), ["A", "B", "B"]
+    found = executed(np.arange(3), close, rules=rules, markets=markets, listed_until=np.array([3, 1, 3]))
+    assert found.delisted.tolist() == [[False] * 3, [False, True, False], [False] * 3]
+    assert found.stale.tolist() == [[False] * 3, [False, False, True], [False, False, True]]
+    np.testing.assert_array_equal(found.returns[1], [0, -0.5, 0])

@@ -88,11 +88,68 @@ def test_panels_and_test_periods_are_counted_apart_and_dates_on_other_panels_tol
     registry.record(look(tier, panel=OTHER))
     registry.record(look(tier, panel=OTHER, sharpe_daily=0.2))
     assert dates_sha256(DATES) != dates_sha256(DATES[:-1])
-    later = evaluation_of("x", tier, PANEL, DATES[1:], kind="network", variant="v", days=1, sharpe_daily=0.0, ic=0.0)
-    registry.record(later)
     here, there = (registry.trials(panel, dates_sha256(DATES)) for panel in (PANEL, OTHER))
     assert (len(here.trials), here.elsewhere) == (1, 2)
     assert (len(there.trials), there.elsewhere) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "counted"),
+    [
+        ("2017-01-03", "2017-06-01", True),
+        ("2016-01-01", "2017-01-03", True),
+        ("2017-01-20", "2017-02-01", True),
+        ("2016-01-01", "2018-01-01", True),
+        ("2017-02-28", "2017-03-09", True),
+        ("2017-03-01", "2017-06-01", False),
+        ("2016-01-01", "2017-01-02", False),
+    ],
+)
+def test_other_test_periods_are_told_where_their_dates_overlap(
+    registry: Registry, tier: Tier, first: str, last: str, counted: bool
+) -> None:
+    registry.record(look(tier))
+    dates = np.arange(first, last, dtype="datetime64[D]")
+    for kind, ratio in (("network", 0.2), ("backtest", 0.3), ("baseline", 0.4)):
+        registry.record(
+            evaluation_of("x", tier, PANEL, dates, kind=kind, variant="v", days=9, sharpe_daily=ratio, ic=0)
+        )
+    found = registry.trials(PANEL, dates_sha256(DATES))
+    assert (len(found.trials), found.search.sharpes, found.elsewhere) == (1, [0.1], 2 if counted else 0)
+    assert found.search.elsewhere == found.elsewhere
+    other = registry.trials(PANEL, dates_sha256(dates))
+    assert (len(other.trials), other.elsewhere) == (2, 1 if counted else 0)
+
+
+def test_overlapping_periods_are_known_of_a_period_that_nobody_looked_at_yet(
+    registry: Registry, tier: Tier, tmp_path: Path
+) -> None:
+    registry.record(look(tier))
+    later = dates_sha256(DATES[1:])
+    assert registry.trials(PANEL, later, (DATES[1].item(), DATES[-1].item())).elsewhere == 1
+    (file,) = tmp_path.rglob("*.json")
+    file.write_text("{")
+    with pytest.raises(UseError, match="Mend"):
+        registry.trials(PANEL, later, (DATES[1].item(), DATES[-1].item()))
+
+
+def test_the_last_digits_of_another_machine_make_no_other_trial(registry: Registry, tier: Tier) -> None:
+    registry.record(look(tier, sharpe_daily=0.1234567891, ic=0.02))
+    registry.record(look(tier, "there", sharpe_daily=0.12345678914, ic=0.02 + 1e-13))
+    assert len(registry.trials(PANEL, dates_sha256(DATES)).trials) == 1
+    registry.record(look(tier, "differs", sharpe_daily=0.1234567, ic=0.02))
+    registry.record(look(tier, "differs too", sharpe_daily=0.1234567891, ic=0.0200001))
+    found = registry.trials(PANEL, dates_sha256(DATES))
+    assert (len(found.trials), found.looks) == (3, 4)
+    assert found.trials[0].sharpe_daily == 0.1234567891  # kept as it was
+
+
+def test_runs_of_folds_are_named_with_the_directory_that_they_lie_in(tmp_path: Path, tier: Tier) -> None:
+    root, folds = Registry(Store(tmp_path / "r")), Registry(Store(tmp_path / "r"), "walk")
+    assert (root.name_of("s1"), folds.name_of("fold-01")) == ("s1", "walk/fold-01")
+    folds.record(look(tier, folds.name_of("fold-01")))
+    folds.record(look(tier, "fold-01", sharpe_daily=0.2))  # an entry of before
+    assert {each.run for each in root.trials(PANEL, dates_sha256(DATES)).trials} == {"walk/fold-01", "fold-01"}
 
 
 def test_a_run_that_is_deleted_stays_counted(registry: Registry, tier: Tier, tmp_path: Path) -> None:

@@ -82,6 +82,14 @@ def test_a_mode_changes_nothing_that_learning_depends_on(name: str) -> None:
     assert safe.sha256() == optimized.sha256()
 
 
+@pytest.mark.parametrize("name", names())
+def test_a_mode_sets_runtime_and_nothing_else_in_every_fold(name: str) -> None:
+    for fold in range(4):
+        flags = WALK | {"split.fold": fold}
+        safe, optimized = (tier(name, flags=flags | {"mode": mode}).tier.model_dump() for mode in MODES)
+        assert {key for key in safe if safe[key] != optimized[key]} == {"mode", "runtime"}
+
+
 def test_what_a_tier_takes_back_of_its_base_has_no_source_left() -> None:
     found = tier("production")
     assert found.tier.expectation is None
@@ -231,8 +239,11 @@ def test_max_epochs_cuts_the_last_phases() -> None:
 
 def test_flags_need_path_and_value() -> None:
     assert parse_flags(["a.b=[1, 2]", "c=x"]) == {"a.b": [1, 2], "c": "x"}
-    with pytest.raises(UseError, match=r"--set batch\.days"):
-        parse_flags(["batch.days"])
+    with pytest.raises(UseError, match=r"--set batch\.days: not of the form") as refused:
+        tier("tier1", flags=parse_flags(["batch.days", "a=[", "seed=two"]), environ={"LRATE": "1", "BATCHSIZE": "7"})
+    told = str(refused.value)
+    assert "4 problem(s)" in told
+    assert all(each in told for each in ("--set a=[", "seed = 'two'", "environment BATCHSIZE", "Nearest: BATCH_SIZE"))
 
 
 def test_a_resolved_tier_reads_back_from_its_own_dump() -> None:

@@ -60,7 +60,7 @@ def test_the_search_takes_its_share() -> None:
         "ratio), so the search alone may explain it."
     )
     assert deflated(probability=0.951).endswith("so the search alone does not explain it.")
-    assert "(3 more on other panels of the same dates)" in deflated(elsewhere=3)
+    assert "(3 more on overlapping dates, of other panels or test periods)" in deflated(elsewhere=3)
 
 
 def test_a_first_look_takes_nothing_off_and_says_so() -> None:
@@ -93,7 +93,8 @@ def test_a_baseline_is_beaten_by_the_paired_test_and_not_by_intervals() -> None:
 
 def test_the_tables_hold_every_figure() -> None:
     rows = {row["name"]: row["cells"] for row in certainty.intervals(TEST)}
-    assert rows["Sharpe, a year"] == ["1.90", "0.30 to 3.50"]
+    assert rows["Sharpe, a year, by Lo"] == ["1.90", "0.30 to 3.50"]
+    assert rows["Sharpe, a year, by block bootstrap"] == ["1.90", "0.20 to 3.60"]
     assert rows["ICIR"] == ["0.210", "0.080 to 0.340"]
     told = {name: (value, note) for name, value, note in certainty.probabilities(TEST)}
     assert told["True Sharpe above 0"][0] == "98.1 %"

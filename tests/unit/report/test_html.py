@@ -189,9 +189,11 @@ def test_markup_in_a_runs_texts_is_shown_and_not_obeyed(tmp_path: Path) -> None:
     (run / "config.json").write_text(json.dumps({"tier": {**TIER, "description": evil}, "provenance": {}}))
     with EventLog(run) as log:
         log.write("warning", text=evil)
+        log.write("early_warning", rule="data-wait", since=7, text=evil)
     text = html.write_report(run).read_text()
     assert "<script" not in text
-    assert text.count(escaping.escape(evil)) == 3  # over the run, among the settings, as a warning
+    assert text.count(escaping.escape(evil)) == 4  # over the run, among the settings, as a warning and an early one
+    assert "Early warning at step 7: " in text
 
 
 def test_an_unfinished_run_says_how_far_it_came(tmp_path: Path) -> None:

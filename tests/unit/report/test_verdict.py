@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atft.report.verdict import standing, verdict
+from atft.report.html import STANDINGS, badges
+from atft.report.verdict import standing, standing_net, verdict
 
 
 def figures(sharpe: float | None, low: float | None, high: float | None, **more: Any) -> dict[str, Any]:
@@ -24,6 +25,78 @@ def against(model: tuple[float, float, float], ridge: tuple[float, float, float]
 def test_an_interval_above_zero_is_distinguishable_from_zero() -> None:
     said = verdict({"test": figures(1.9, 0.3, 3.5)})
     assert said[0] == "Test Sharpe 1.90 a year, 95 % interval 0.30 to 3.50 over 237 days: distinguishable from 0."
+
+
+DAY = 252**-0.5
+NET = {
+    "positive": {"sharpe_net_annual": 1.5, "sharpe_net_ci95": [0.2 * DAY, 2.8 * DAY]},
+    "noise": {"sharpe_net_annual": 0.4, "sharpe_net_ci95": [-1.2 * DAY, 2.0 * DAY]},
+    "negative": {"sharpe_net_annual": -3.0, "sharpe_net_ci95": [-4.6 * DAY, -1.4 * DAY]},
+    "unknown": {"sharpe_net_annual": 1.5, "sharpe_net_ci95": None},
+}
+
+
+@pytest.mark.parametrize(
+    ("net", "told"),
+    [
+        ("positive", "distinguishable from 0 before costs, and after them (1.50, 0.20 to 2.80)."),
+        ("noise", "distinguishable from 0 before costs, but not after them (0.40, -1.20 to 2.00)."),
+        ("negative", "distinguishable from 0 before costs, but below 0 after them (-3.00, -4.60 to -1.40)."),
+        ("unknown", "distinguishable from 0."),
+    ],
+)
+def test_a_ratio_above_zero_before_costs_is_judged_after_them_in_the_same_breath(net: str, told: str) -> None:
+    test = figures(1.9, 0.3, 3.5, **NET[net])
+    assert standing_net(test) == net
+    assert verdict({"test": test})[0].endswith(f"237 days: {told}")
+
+
+@pytest.mark.parametrize(
+    ("gross", "net", "colours"),
+    [
+        ("positive", "positive", ["positive", "positive"]),
+        ("positive", "noise", ["noise", "noise"]),
+        ("positive", "negative", ["noise", "negative"]),
+        ("positive", "unknown", ["noise", "unknown"]),
+        ("noise", "noise", ["noise", "noise"]),
+        ("negative", "negative", ["negative", "negative"]),
+    ],
+)
+def test_the_page_is_green_only_where_costs_leave_something(gross: str, net: str, colours: list[str]) -> None:
+    interval = {"positive": (1.9, 0.3, 3.5), "noise": (1.9, -0.3, 4.1), "negative": (-2.0, -3.0, -1.0)}[gross]
+    found = badges(figures(*interval, **NET[net]))
+    assert [colour for colour, _ in found] == colours
+    assert found[0][1].startswith("Before costs: ")
+    assert found[1][1] == f"After costs: {STANDINGS[net]}"
+
+
+def test_no_figure_at_all_is_one_badge() -> None:
+    assert badges({}) == [("unknown", "No verdict")]
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"valued_at_last_price": 20, "not_bought": 7},
+         "27 of 1,027 scored stock-days have no label: in the portfolio 20 are valued at the last known price, "
+         "7 had no price to be bought at and stay in cash; the IC leaves them out."),
+        ({"valued_at_last_price": 27, "not_bought": 0},
+         "27 of 1,027 scored stock-days have no label: in the portfolio 27 are valued at the last known price; "
+         "the IC leaves them out."),
+        ({"valued_at_last_price": 0, "not_bought": 0},
+         "27 of 1,027 scored stock-days have no label; a label of the table's own has no price to value them at, so "
+         "that they are left out."),
+        ({}, "27 of 1,027 scored stock-days have no label and are left out."),
+        ({"strategies": [{"strategy": "score", "execution": "close", "sharpe_annual": 1.25}]},
+         "27 of 1,027 scored stock-days have no label and are left out; traded before anyone knew which, the scores "
+         "reach a Sharpe ratio of 1.25 a year."),
+    ],
+)  # fmt: skip
+def test_what_becomes_of_decisions_without_a_label_is_told(more: dict[str, Any], told: str) -> None:
+    said = verdict({"test": figures(1.9, 0.3, 3.5, missing_labels=27, decisions=1000, **more)})
+    assert told in said
+    none = verdict({"test": figures(1.9, 0.3, 3.5, missing_labels=0, decisions=1000, **more)})
+    assert not any("no label" in line for line in none)
 
 
 def test_an_interval_that_covers_zero_is_called_noise_however_large_the_ratio() -> None:
@@ -89,7 +162,20 @@ def test_each_divergence_is_reported_once() -> None:
 
 
 FULL = {
-    "test": figures(1.9, 0.3, 3.5, ic=0.05, sharpe_net_annual=1.0, turnover=0.4, cost_bps=5.0),
+    "test": figures(
+        1.9,
+        0.3,
+        3.5,
+        ic=0.05,
+        sharpe_net_annual=1.0,
+        sharpe_net_ci95=[-0.1, 0.2],
+        turnover=0.4,
+        cost_bps=5.0,
+        missing_labels=3,
+        decisions=100,
+        valued_at_last_price=2,
+        not_bought=1,
+    ),
     "baselines": {name: figures(1.0, 0.1, 1.9) for name in ("ridge", "reversal", "equal_weight", "shuffled")},
     "planted": {"ic": 0.15},
     "batch_sharpe": {"count": 10, "mean": 0.1, "std": 0.1, "expected_std": 0.1},
