@@ -51,6 +51,7 @@ def reproduction(
     again = f"{name.replace('/', '-')}-again"
     rest = ["--data", str(config["panel"]), "--seed", str(config["tier"]["seed"])]
     rest += ["--workers", workers] if workers != "1" else []
+    rest += [f"--accept={reason}" for reason in (config.get("checks") or {}).get("accepted", ())]
     rest += ["--runs", root, "--run", again]
     asked, flags = _tier_argument(config), _flags(config)
     if asked is not None and _same(asked, flags, config):
