@@ -189,7 +189,7 @@ def test_a_process_without_a_terminal_writes_plain_lines_and_no_warning(
     assert done.code == 0, done
     for text in (done.out, done.err):
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", text)
-        assert "warn" not in text.lower()
+        assert "warning" not in text.lower()
     assert [line.split()[0] for line in done.err.splitlines() if "epoch " in line] == ["baseline"] * 2 + [
         "adaptive_norm"
     ]
