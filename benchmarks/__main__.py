@@ -18,6 +18,7 @@ CASES = {
     "workers": "benchmarks.workers",
     "checkpoints": "benchmarks.checkpoints",
     "start": "benchmarks.start",
+    "commands": "benchmarks.commands",
     "panel": "benchmarks.panel",
 }
 """Module of each case, which has ``run(plan) -> Result``; loaded when it runs, with whatever it needs."""

@@ -12,13 +12,16 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from atft.config import MODES, Tier
+from atft.config import MODES, UNLEARNED, Tier
 from atft.errors import UseError
 from atft.experiment import variables
 from atft.experiment.variables import NOT_SETTINGS as NOT_SETTINGS
 from atft.experiment.variables import PREFIX
 from atft.experiment.variables import SHORT_NAMES as SHORT_NAMES
 from atft.schemes import SPLITS
+
+NOT_STATED = "not stated"
+"""Source of what a tier may leave out and did."""
 
 FLAGS = {
     "BATCH_SIZE": "flag --batch-size",
@@ -94,6 +97,8 @@ def resolve(
     except UseError as error:
         problems.append(str(error))
     _lay_mode(values, provenance)
+    for name in UNLEARNED - values.keys():
+        provenance[name] = NOT_STATED
     return Resolved(_validated(name, values, provenance, problems), dict(sorted(provenance.items())))
 
 

@@ -232,7 +232,7 @@ def stops(train: Train, runs: Path, room: int, file: str) -> None:
     assert not [path for path in runs.rglob("*") if path.name.endswith(".tmp")]
 
 
-@pytest.mark.parametrize(("room", "file"), [(20_000, "best-0-baseline.safetensors"), (60_000, "last.pt")])
+@pytest.mark.parametrize(("room", "file"), [(18_000, "best-0-baseline.safetensors"), (60_000, "last.pt")])
 def test_a_disk_that_is_full_at_the_first_checkpoint_stops_the_run(
     room: int, file: str, train: Train, tmp_path: Path
 ) -> None:
