@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from atft import __version__
-from atft.commands import before, data, results, train, verify
+from atft.commands import advise, before, data, results, train, verify
 from atft.errors import AtftError
 
 
@@ -23,7 +23,7 @@ def cli(debug: bool) -> None:
 
 
 for _command in (
-    data.data, before.tiers, before.folds, before.baselines, verify.verify, train.train,
+    data.data, before.tiers, before.folds, before.baselines, advise.advise, verify.verify, train.train,
     results.evaluate, results.backtest, results.power, results.trials, results.report, results.predict,
 ):  # fmt: skip
     cli.add_command(_command)
