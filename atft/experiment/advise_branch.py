@@ -134,29 +134,37 @@ def _judged_days(walk: Walk) -> int:
 def judged(found: Sequence[Branch]) -> list[Rung]:
     """Each batch against the smallest, with intervals that hold together (Bonferroni).
 
+    The error is that of a two-way layout, batches by seeds: what is left of the losses without the means of either,
+    pooled over batches. With few seeds it knows far more than the differences of one batch; it takes the noise of all
+    batches to be alike.
+
     Args:
-        found: branches of at least two batches, each with the same seeds.
+        found: branches of at least two batches, each with the same seeds, at least two.
     """
     sizes = sorted({each.samples for each in found})
-    by_size = {size: sorted((b for b in found if b.samples == size), key=lambda b: b.seed) for size in sizes}
-    base = np.array([each.loss for each in by_size[sizes[0]]])
-    return [_rung(by_size[size], base, len(sizes) - 1, first=size == sizes[0]) for size in sizes]
+    by_size = [sorted((b for b in found if b.samples == size), key=lambda b: b.seed) for size in sizes]
+    losses = np.array([[each.loss for each in own] for own in by_size])
+    batches, seeds = losses.shape
+    left = losses - losses.mean(0) - losses.mean(1, keepdims=True) + losses.mean()
+    degrees = (batches - 1) * (seeds - 1)
+    error = math.sqrt(2 * float(np.square(left).sum()) / degrees / seeds)
+    half = float(stats.t.ppf(1 - LEVEL / 2 / (batches - 1), degrees)) * error
+    differences = (losses - losses[0]).mean(1).tolist()
+    return [
+        _rung(own, worse, half if number else None)
+        for number, (own, worse) in enumerate(zip(by_size, differences, strict=True))
+    ]
 
 
-def _rung(own: Sequence[Branch], base: np.ndarray, tests: int, *, first: bool) -> Rung:
-    losses = np.array([each.loss for each in own])
-    differences = losses - base
-    worse, low, high = float(differences.mean()), None, None
-    verdict = "smallest" if first else "not distinguishable"
-    if not first:
-        error = float(differences.std(ddof=1)) / math.sqrt(len(own))
-        half = float(stats.t.ppf(1 - LEVEL / 2 / tests, len(own) - 1)) * error
-        low, high = worse - half, worse + half
-        verdict = "worse" if low > 0 else "better" if high < 0 else verdict
-    validation = float(np.mean([each.validation_loss for each in own]))
-    return Rung(
-        own[0].samples, own[0].steps, own[0].learning_rate, float(losses.mean()), validation, worse, low, high, verdict
-    )
+def _rung(own: Sequence[Branch], worse: float, half: float | None) -> Rung:
+    low, high = (None, None) if half is None else (worse - half, worse + half)
+    verdict = "smallest" if low is None or high is None else _verdict(low, high)
+    loss, validation = (float(np.mean(each)) for each in zip(*((b.loss, b.validation_loss) for b in own), strict=True))
+    return Rung(own[0].samples, own[0].steps, own[0].learning_rate, loss, validation, worse, low, high, verdict)
+
+
+def _verdict(low: float, high: float) -> str:
+    return "worse" if low > 0 else "better" if high < 0 else "not distinguishable"
 
 
 def critical(rungs: Sequence[Rung]) -> tuple[int | None, int | None]:
@@ -186,13 +194,13 @@ def as_text(rungs: Sequence[Rung], seeds: int, rule: Rate, start: str) -> Iterat
     last_good, first_bad = critical(rungs)
     if first_bad is None:
         yield (
-            f"Critical batch: not reached. No batch up to {rungs[-1].samples:,} is worse on equal data beyond the noise "
-            f"of {seeds} seeds; that is no proof of equality."
+            f"Critical batch: not reached. No batch up to {rungs[-1].samples:,} is worse on equal data beyond the "
+            f"noise of {seeds} seeds; that is no proof of equality."
         )
     else:
         yield (
-            f"Critical batch: between {last_good:,} and {first_bad:,} stock-days. At {first_bad:,} the same data buys a "
-            "worse loss, beyond the noise of the seeds, under this rule for the learning rate."
+            f"Critical batch: between {last_good:,} and {first_bad:,} stock-days. At {first_bad:,} the same data buys "
+            "a worse loss, beyond the noise of the seeds, under this rule for the learning rate."
         )
     yield (
         "Does not follow: that this holds later in training, or under another rule: the critical batch grows as a "
