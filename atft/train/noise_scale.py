@@ -102,7 +102,7 @@ def taken(
         loss_scale: that the backward passes carry.
 
     Returns:
-        Fields of an event.
+        Fields of an event: the measurement, or in ``missed`` why there is none; those of the :class:`Estimate`.
     """
     began = time.perf_counter()
     blocks = sum(shard.sizes)
@@ -111,11 +111,11 @@ def taken(
     if isinstance(found, Measurement):
         window.append(found)
         del window[:-WINDOW]
-    told = estimate(window, samples / blocks)
+    told, missed = estimate(window, samples / blocks), found if isinstance(found, str) else None
     return {
-        "step": number, "blocks": blocks, "samples": samples, "measurement": None if isinstance(found, str) else
-        found.model_dump(), **told.plain(), "reason": found if isinstance(found, str) else told.reason,
-        "seconds": time.perf_counter() - began,
+        "step": number, "blocks": blocks, "samples": samples, "missed": missed,
+        "measurement": found.model_dump() if isinstance(found, Measurement) else None,
+        **told.plain(), "reason": told.reason if window else missed, "seconds": time.perf_counter() - began,
     }  # fmt: skip
 
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
+from atft.config import Tier
+from atft.data.panel import Panel
+from atft.experiment.advise import Candidate
+from atft.experiment.advise_branch import Rate, branches
+from atft.experiment.advise_walk import Walk
 from atft.observe import events
+from atft.train.checkpoint import checksum
+from atft.train.setup import prepare
 from tests.integration.command import refused, run, unchanged
 from tests.integration.conftest import Train
 
@@ -56,6 +63,23 @@ def test_branches_train_on_equal_data_from_the_same_weights(told: Any) -> None:
     assert large["learning_rate"] == pytest.approx(small["learning_rate"] * 2**0.5)
     assert large["worse"] == pytest.approx(large["loss"] - small["loss"])
     assert large["low"] < large["worse"] < large["high"]
+
+
+@pytest.mark.parametrize("rule", ["sqrt", "held"])
+def test_a_branch_begins_where_the_walk_stands_and_leaves_it_there(tiny: Tier, panel: Path, rule: Rate) -> None:
+    walk = Walk(prepare(tiny, Panel.open(panel)), tiny.phases["gat"])
+    size = walk.size(tiny.batch, 1)
+    for number in range(2):
+        walk.gradient(size, number)
+        walk.update(1e-3)
+    before = checksum(walk.state())
+    candidate = Candidate(tiny.batch.samples, tiny.batch)
+    found = branches(walk, [candidate, candidate], [5], 256, rule, lambda *ignored: None)
+    assert found[0] == found[1]
+    assert checksum(walk.state()) == before
+    walk.gradient(size, 2)
+    walk.update(1e-3)
+    assert checksum(walk.state()) != before
 
 
 def test_a_run_is_advised_from_what_it_measured_and_is_left_as_it_was(measured: Path) -> None:

@@ -156,6 +156,11 @@ def test_memory_that_runs_out_while_measuring_is_told_and_ends_nothing(monkeypat
     assert found["noise_scale"] is None
     assert "memory" in found["reason"]
     assert window == []
+    window = drawn(np.random.default_rng(0), 5, 16, 2.0)
+    later = taken(step, window, shard, ALL, KEYS, outcome, number=6, samples=56, loss_scale=1.0)
+    assert "memory" in later["missed"]
+    assert (later["measured"], later["reason"]) == (5, None)
+    assert later["noise_scale"] > 0
     assert torch.equal(gradient(step.network), before)
 
 
