@@ -69,7 +69,9 @@ def test_what_cannot_be_told_has_no_factor_and_no_follow_up(tier1: Tier) -> None
     assert "Follows: nothing" in nothing
 
 
-@pytest.mark.parametrize(("low", "high", "words"), [(1500, 3000, "below"), (500, 2000, "within"), (100, 900, "above")])
+@pytest.mark.parametrize(
+    ("low", "high", "words"), [(1500, 3000, "below"), (500, 1100, "within"), (900, 3000, "within"), (100, 900, "above")]
+)
 def test_what_follows_depends_on_the_interval_and_not_on_the_estimate(
     tier1: Tier, low: float, high: float, words: str
 ) -> None:
