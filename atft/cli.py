@@ -12,6 +12,7 @@ import click
 
 from atft import __version__
 from atft.commands import (
+    advise,
     before,
     compare,
     data,
@@ -39,7 +40,7 @@ def cli(debug: bool) -> None:
 
 for _command in (
     data.data, before.tiers, modes.modes, validate.validate, diff.diff, before.folds, before.baselines, verify.verify,
-    train.train, sweep.sweep, ensemble.ensemble, watch.watch,
+    advise.advise, train.train, sweep.sweep, ensemble.ensemble, watch.watch,
     results.evaluate, compare.compare, results.backtest, results.power, results.trials, results.report,
     results.predict, score.score, runs.runs,
 ):  # fmt: skip

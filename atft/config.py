@@ -213,6 +213,8 @@ class Runtime(Settings):
     """How often workers that died are started again; -1: always. A run goes on from its last checkpoint."""
     collective_timeout_seconds: PositiveFloat
     """How long a worker waits for the others before the run stops and says which one did not come."""
+    noise_scale_steps: Annotated[int, Field(ge=0)] = 200
+    """Optimizer steps between two measurements of the gradient noise scale; 0: never. One costs about a step."""
 
 
 MODES: dict[Mode, dict[str, Any]] = {
@@ -227,6 +229,7 @@ MODES: dict[Mode, dict[str, Any]] = {
         "resize_seconds": 60.0,
         "retries": 10,
         "collective_timeout_seconds": 600.0,
+        "noise_scale_steps": 200,
     },
     "optimized": {
         "loader_workers": 8,
@@ -239,6 +242,7 @@ MODES: dict[Mode, dict[str, Any]] = {
         "resize_seconds": 60.0,
         "retries": 10,
         "collective_timeout_seconds": 600.0,
+        "noise_scale_steps": 200,
     },
 }
 """What each mode sets: runtime only, so that no mode can change what is learned."""

@@ -17,6 +17,7 @@ CASES = {
     "peers": "benchmarks.peers",
     "workers": "benchmarks.workers",
     "checkpoints": "benchmarks.checkpoints",
+    "noise-scale": "benchmarks.noise_scale",
     "start": "benchmarks.start",
     "commands": "benchmarks.commands",
     "panel": "benchmarks.panel",

@@ -21,6 +21,7 @@ from atft.launch import places, sweep_text
 from atft.launch.places import Place
 from atft.launch.sweep_book import Book
 from atft.launch.sweep_trial import Job, trials_of
+from atft.launch.tracked import planned as planned_run
 from atft.launch.training import asked_to_stop
 from atft.launch.workers import Workers
 from atft.train.setup import check_panel
@@ -127,15 +128,17 @@ def sweep_run(wanted: SweepRequest) -> dict[str, Any]:
     ray_tune = _ray_tune(wanted.search)
     for graph in {point.tier.graph.model_dump_json(): point.tier.graph for point in _all_points(plan)}.values():
         trailing_graph(panel, graph)  # once, beside the panel, and not by every trial for itself
-    note_planned(book, plan.trials)
     root = places.absolute(wanted.runs_root) / place.path.name
+    note_planned(book, plan.trials, root)
     _carry_out(ray_tune, wanted, plan, book, Job(plan, root, places.absolute(data), wanted.command))
     return _told(wanted, plan, book, root)
 
 
-def note_planned(book: Book, trials: Sequence[Trial]) -> None:
+def note_planned(book: Book, trials: Sequence[Trial], root: Path) -> None:
     """Write down every run that is going to be, before the first one starts."""
     for trial in trials:
+        if book.state(trial.name) is None:
+            planned_run(places.run_place(root, trial.name), trial.resolved.tier)
         book.plan(trial)
     book.write()
 

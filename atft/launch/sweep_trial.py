@@ -19,6 +19,7 @@ from atft.experiment.runs import Run
 from atft.experiment.sweep_plan import Plan, Trial
 from atft.experiment.validation_days import ValidationDays
 from atft.launch.places import Place, open_panel, run_place
+from atft.launch.tracked import tracked
 from atft.launch.training import asked_to_stop, carried_out
 from atft.observe import events
 from atft.observe.events import Event, EventLog
@@ -141,17 +142,19 @@ def _trained(job: Job, trial: Trial, clock: Clock) -> ValidationDays | None:
     run = _run_of(job, trial, place)
     with _alone(run):
         if (found := validation_days.read(run.path)) is None:
-            _train(run, place, open_panel(job.panel), clock)
+            _train(run, place, open_panel(job.panel), clock, job.command)
     return found or validation_days.read(run.path)
 
 
-def _train(run: Run, place: Place, panel: Panel, clock: Clock) -> None:
+def _train(run: Run, place: Place, panel: Panel, clock: Clock, command: list[str]) -> None:
     setup = prepare(run.tier, panel)
-    with place.kept() as published, EventLog(run.events) as log, asked_to_stop() as wishes:
-        log.subscribe(clock)
+    resumed = has_checkpoint(run.path)
+    following = tracked(place, run, command=command, workers="1", resumed=resumed)
+    with following as state, place.kept() as published, EventLog(run.events) as log, asked_to_stop() as wishes:
+        log.subscribe(state.showing(clock))
         try:
             carried_out(
-                run, setup, log, registry=place.registry, resume=has_checkpoint(run.path), wishes=lambda: wishes,
+                run, setup, log, registry=place.registry, resume=resumed, wishes=lambda: wishes,
                 published=published, evaluate=False,
             )  # fmt: skip
         except Exception as error:

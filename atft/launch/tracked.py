@@ -80,7 +80,8 @@ def tracked(place: Place, run: Run, *, command: list[str], workers: str, resumed
         stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
         tell(place, "interrupted" if stopped else "failed", reason=_first_line(error))
         raise
-    tell(place, "done", **run_facts.of_result(json.loads(run.result.read_text())))
+    outcome = run_facts.of_result(json.loads(run.result.read_text())) if run.result.exists() else {}
+    tell(place, "done", **outcome)
 
 
 def tell(place: Place, state: State, **facts: Any) -> None:

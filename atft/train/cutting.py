@@ -24,14 +24,18 @@ def decided_cut(setup: Setup, parts: frozenset[str]) -> Cut:
     measured = "auto" in (runtime.micro_batch_blocks, runtime.kept_graphs)
     found = cut_for(
         runtime.micro_batch_blocks, runtime.kept_graphs, blocks=setup.shards[0],
-        block_bytes=_block_bytes(setup, parts) if measured else 1.0,
+        block_bytes=block_bytes(setup, parts) if measured else 1.0,
         free_bytes=free_bytes(setup.device) / (1 if setup.device.type == "cuda" else group.local_size),
     )  # fmt: skip
     return Cut(int(group.least(found.blocks)), int(group.least(found.kept)))
 
 
-def _block_bytes(setup: Setup, parts: frozenset[str]) -> float:
-    """What the graph of one block keeps, measured."""
+def block_bytes(setup: Setup, parts: frozenset[str]) -> float:
+    """What the graph of one block keeps, measured.
+
+    Raises:
+        RunError: memory does not hold it.
+    """
     batch = setup.tier.batch
     plan = setup.sampler.plan(0, 0, 1)
     blocks = setup.gatherer.blocks(plan.first_days, plan.stocks, plan.numbers, batch.block_days)

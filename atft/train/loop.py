@@ -15,7 +15,7 @@ from atft.data.loader import Loader, Prepared
 from atft.errors import RunError, UseError
 from atft.model.random_keys import RandomKeys
 from atft.observe.events import EventLog
-from atft.train import checkpoint, optimizer
+from atft.train import checkpoint, noise_scale, optimizer
 from atft.train.collectives import CollectiveError, Note
 from atft.train.cutting import decided_cut
 from atft.train.keeper import Keeper
@@ -132,6 +132,7 @@ class Trainer:
         started, parts = time.monotonic(), frozenset(phase.parts)
         if len(self.progress.phases) <= number:
             self.progress.phases.append(PhaseRecord(name=name))
+            self.progress.noise.clear()  # another phase has other parameters
             if number:
                 self.load_best()
         if self._optimizer is None:
@@ -182,6 +183,7 @@ class Trainer:
         self._reason = wishes.reason
         self.setup.group.note = Note(wishes.stop, wishes.leave, cut.blocks, cut.kept)
         outcome = self._gradient(prepared, name, parts)
+        self._measure_noise(prepared, name, parts, outcome)
         norm = self._update(rate, parts)
         seconds = time.perf_counter() - started
         progress.step += 1
@@ -268,6 +270,19 @@ class Trainer:
                 raise RunError(f"step {prepared.step + 1}, phase {name}: {error}.") from error
             self.scale.success()
             return outcome
+
+    def _measure_noise(self, prepared: Prepared, name: str, parts: frozenset[str], outcome: StepOutcome) -> None:
+        """Where it is time, tell the gradient noise scale; the gradient stays as it is."""
+        setup, number = self.setup, self.progress.step + 1
+        every = setup.tier.runtime.noise_scale_steps
+        if not every or number % every:
+            return
+        found = noise_scale.taken(
+            setup.step, self.progress.noise, Shard(prepared.blocks, setup.shards), parts,
+            RandomKeys(setup.tier.seed, prepared.step), outcome, number=number, samples=setup.tier.batch.samples,
+            loss_scale=self.scale.value,
+        )  # fmt: skip
+        self.events.write("noise_scale", phase=name, **found)
 
     def _update(self, rate: float, parts: frozenset[str]) -> float:
         """One optimizer step; returns the gradient's norm before clipping."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from atft.train.noise_scale import Measurement
+
 
 class EpochRecord(BaseModel):
     """One epoch of a phase. Sharpe ratios are per day, of the whole cross-section, before cost."""
@@ -78,6 +80,8 @@ class Progress(BaseModel):
     phases: list[PhaseRecord] = []
     divergences: list[DivergenceRecord] = []
     batch_sharpes: BatchSharpes = BatchSharpes()
+    noise: list[Measurement] = []
+    """Steps of this phase whose gradient noise was measured, the last ones."""
 
     def as_state(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""

@@ -91,6 +91,15 @@ class Setup(Scoring):
         covering = batch.model_copy(update={"days": blocks * batch.block_days})
         return BlockSampler(days, self.graph, self.gatherer.scorable, covering, self.tier.seed)
 
+    def training_sampler(self, batch: config.Batch, seed: int) -> BlockSampler:
+        """Draws effective batches of another size or seed from the training days.
+
+        Raises:
+            UseError: these hold too few separate blocks.
+        """
+        scorable = self.gatherer.scorable
+        return BlockSampler(_decidable(self.periods.train, scorable), self.graph, scorable, batch, seed)
+
     def phase_parameters(self, parts: frozenset[str]) -> int:
         """Parameters that learn when ``parts`` are on."""
         return sum(parameter.numel() for parameter in self.network.parameters_of(parts))

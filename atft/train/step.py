@@ -69,6 +69,7 @@ class StepOutcome:
         loss: the objective of the effective batch, to be made small.
         parts: each statistic by itself: sharpe, rank_ic, cs_ic, quantile.
         table: ``[days, len(TERMS)]`` float64 on the CPU, the rows of the effective batch.
+        slopes: the same shape, the gradient of the loss with respect to each row.
         samples: stock-days that counted, from the masks.
         cut: how this worker cut its shard in the end.
         micro_batches: forward passes that its shard was cut into.
@@ -80,6 +81,7 @@ class StepOutcome:
     loss: float
     parts: dict[str, float]
     table: Tensor
+    slopes: Tensor
     samples: int
     cut: Cut
     micro_batches: int
@@ -138,8 +140,8 @@ class ExactStep:
         work.clock.lap("collective")
         loss, statistics, slopes = self._objective(table)
         first = sum(sizes[: self.group.rank])
-        slopes = slopes[first : first + len(own)].to(self.device) * loss_scale
-        work.within_memory(lambda: work.backward(own, slopes))
+        own_slopes = slopes[first : first + len(own)].to(self.device) * loss_scale
+        work.within_memory(lambda: work.backward(own, own_slopes))
         self.group.add(work.gradient)
         work.clock.lap("collective")
         self._finish(work.gradient, loss_scale)
@@ -148,6 +150,7 @@ class ExactStep:
             loss=loss,
             parts=statistics,
             table=table,
+            slopes=slopes,
             samples=int(table[:, TERMS.index("pooled_count")].sum()),
             cut=work.cut,
             micro_batches=micro_batches,

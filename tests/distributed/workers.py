@@ -182,3 +182,23 @@ def one_cannot_load(group: Group, folder: str) -> str:
     except UseError as error:
         return str(error)
     return "loaded"
+
+
+def noise(group: Group, cases: list[Case]) -> list[dict[str, Any]]:
+    """What each case's step measures of its gradient noise on this worker, and the collectives of measuring."""
+    return [_noise(group, case) for case in cases]
+
+
+def _noise(group: Group, case: Case) -> dict[str, Any]:
+    from atft.train.noise_scale import Measurement, taken
+
+    whole, _ = make(case.kind, dtype=case.dtype)
+    step = ExactStep(whole.network, whole.mix, whole.rows, whole.autocast, whole.device, group)
+    sizes = shards(BLOCKS, group.world_size)
+    first = sum(sizes[: group.rank])
+    shard = Shard(partial(cut, cut(batch(case), first, first + sizes[group.rank])), sizes)
+    outcome = step(shard, ALL, RandomKeys(3, 17), cut=Cut(case.per, case.kept))
+    before, window = gradient(step.network), list[Measurement]()
+    with Counted() as counted:
+        told = taken(step, window, shard, ALL, RandomKeys(3, 17), outcome, number=1, samples=BLOCKS * 7, loss_scale=1.0)
+    return {"told": told, "seen": counted.seen, "kept": torch.equal(before, gradient(step.network))}

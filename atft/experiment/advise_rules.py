@@ -1,0 +1,51 @@
+"""Rules of thumb for the size of a batch, as the original experiment wrote them and as it used them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+TABLE = ((10_000_000, 1024, 1024, 2048), (50_000_000, 2048, 2048, 4096), (math.inf, 4096, 4096, 8192))
+"""Parameters below which a line holds, its least batch, and the range that it calls best; in stock-days."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the rules say for one network, in stock-days.
+
+    Attributes:
+        parameters: of the network, counted.
+        root: ``√parameters``, the rule as the original's figures used it.
+        ten_roots: ``10 · √parameters``, the rule as the original wrote it.
+        least: of the original's table.
+        best: range of the original's table.
+    """
+
+    parameters: int
+    root: float
+    ten_roots: float
+    least: int
+    best: tuple[int, int]
+
+    @classmethod
+    def of(cls, parameters: int) -> Rules:
+        """The rules for a network of so many parameters."""
+        _, least, low, high = next(line for line in TABLE if parameters < line[0])
+        root = math.sqrt(parameters)
+        return cls(parameters, root, 10 * root, least, (low, high))
+
+    def met(self, samples: int) -> list[str]:
+        """Which rules a batch of ``samples`` stock-days meets."""
+        low, high = self.best
+        kept = {
+            "√p": samples >= self.root,
+            "10√p": samples >= self.ten_roots,
+            "table": samples >= self.least,
+            "best": low <= samples <= high,
+        }
+        return [name for name, holds in kept.items() if holds]
+
+    @property
+    def disagree(self) -> bool:
+        """Whether ``10 · √parameters`` asks for more than the table calls best."""
+        return self.ten_roots > self.best[1]
