@@ -137,7 +137,7 @@ def sweep_run(wanted: SweepRequest) -> dict[str, Any]:
 def note_planned(book: Book, trials: Sequence[Trial], root: Path) -> None:
     """Write down every run that is going to be, before the first one starts."""
     for trial in trials:
-        if book.state(trial.name) is None:
+        if not book.knows(trial.name):
             planned_run(places.run_place(root, trial.name), trial.resolved.tier)
         book.plan(trial)
     book.write()

@@ -113,6 +113,10 @@ class Book:
         """State of a run; ``planned`` where it is not in the book."""
         return str(self._trials[run]["state"]) if run in self._trials else "planned"
 
+    def knows(self, run: str) -> bool:
+        """Whether a run is in the book."""
+        return run in self._trials
+
     def named(self, state: str) -> list[str]:
         """Runs in a state."""
         return [name for name, each in self._trials.items() if each["state"] == state]
