@@ -64,11 +64,13 @@ def test_a_trial_is_what_train_makes_of_the_same_settings(
 ) -> None:
     path, told = swept
     assert told.code == 0, told
-    assert states(path) == {f"learning_rate-{rate}-s{seed}": "done" for rate in (0.001, 0.003) for seed in (1, 2)}
+    assert states(path) == {f"point-learning_rate-{rate}-s{seed}": "done" for rate in (0.001, 0.003) for seed in (1, 2)}
     flags = ("--lr", 0.003, "--seed", 2)
-    done = run("train", tier_file, "--data", panel, "--runs", tmp_path, "--run", "alone", *flags, "--json")
+    done = run(
+        "train", "--accept=all", tier_file, "--data", panel, "--runs", tmp_path, "--run", "alone", *flags, "--json"
+    )
     assert done.code == 0, done
-    same_training(path / "learning_rate-0.003-s2", tmp_path / "alone")
+    same_training(path / "point-learning_rate-0.003-s2", tmp_path / "alone")
 
 
 def test_no_trial_looks_at_the_test_period_and_a_later_look_is_counted_beside_the_sweep(
@@ -77,9 +79,9 @@ def test_no_trial_looks_at_the_test_period_and_a_later_look_is_counted_beside_th
     path, told = swept
     assert not list(path.rglob("result.json"))
     assert not list(path.parent.rglob("_registry"))
-    assert "evaluation_started" not in {event["kind"] for event in events.read(path / "learning_rate-0.001-s1")}
+    assert "evaluation_started" not in {event["kind"] for event in events.read(path / "point-learning_rate-0.001-s1")}
     assert told.json["best"] in {"learning_rate-0.001", "learning_rate-0.003"}
-    looked = run("evaluate", path / "learning_rate-0.001-s1", "--json")
+    looked = run("evaluate", path / "point-learning_rate-0.001-s1", "--json")
     assert looked.code == 0, looked
     assert list((path.parent / "_registry").rglob("*.json"))
     assert not (path / "_registry").exists()
@@ -89,7 +91,7 @@ def test_the_validation_days_are_those_that_chose_the_best_epoch(swept: tuple[Pa
     path, told = swept
     for row in told.json["rows"]:
         for seed in (1, 2):
-            folder = path / f"{row['point']}-s{seed}"
+            folder = path / f"point-{row['point']}-s{seed}"
             found = validation_days.read(folder)
             assert found is not None
             last = [event for event in epochs_of(folder) if event["phase"] == "fine_tuning"]
@@ -116,7 +118,7 @@ def test_a_sweep_that_is_there_is_not_written_over_and_a_finished_one_is_told_ag
     other = sweep_file(tmp_path, tier_file, values="[1.0e-3, 5.0e-3]", seeds="[1, 2]")
     refused = run("sweep", other, "--runs", path.parent, "--resume")
     assert refused.code == 2
-    assert "learning_rate-0.003-s1" in refused.err
+    assert "point-learning_rate-0.003-s1" in refused.err
 
 
 @pytest.mark.faults
@@ -127,13 +129,13 @@ def test_a_killed_sweep_goes_on_and_comes_to_the_same(
     file = sweep_file(tmp_path, long_tier)
     given = ["sweep", file, "--data", panel, "--trials-at-once", 1, "--runs", tmp_path / "killed"]
     with launched(*given, "--address", address) as process:
-        first = tmp_path / "killed/rates/learning_rate-0.001-s1"
+        first = tmp_path / "killed/rates/point-learning_rate-0.001-s1"
         wait_for(process, first, step_at_least(23))
         for each in (trainer_of(first), process.pid):
             os.kill(each, signal.SIGKILL)
         process.wait()
     assert validation_days.read(first) is None
-    assert states(first.parent)["learning_rate-0.003-s1"] == "planned"
+    assert states(first.parent)["point-learning_rate-0.003-s1"] == "planned"
     done = run(*given, "--resume", "--json")
     assert done.code == 0, done
     assert [event["kind"] for event in events.read(first)].count("resumed") == 1
@@ -151,7 +153,7 @@ def trainer_of(path: Path) -> int:
 def test_a_run_that_another_process_still_trains_is_waited_for(
     swept: tuple[Path, Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = runs.open_run(swept[0] / "learning_rate-0.001-s2")
+    held = runs.open_run(swept[0] / "point-learning_rate-0.001-s2")
     monkeypatch.setattr(sweep_trial, "PATIENCE_SECONDS", 0.0)
     with sweep_trial._alone(held), pytest.raises(UseError, match="another process"), sweep_trial._alone(held):
         pass
@@ -159,6 +161,7 @@ def test_a_run_that_another_process_still_trains_is_waited_for(
         pass
 
 
+@pytest.mark.faults
 def test_a_trial_that_crashes_stops_no_other_and_is_tried_again(
     tier_file: Path, panel: Path, address: str, tmp_path: Path
 ) -> None:
@@ -167,20 +170,23 @@ def test_a_trial_that_crashes_stops_no_other_and_is_tried_again(
     done = run(*given)
     assert done.code == 1, done
     assert states(tmp_path / "rates") == {
-        "learning_rate-0.001-s1": "done",
-        "learning_rate-1e30-s1": "failed",
+        "point-learning_rate-0.001-s1": "done",
+        "point-learning_rate-1e30-s1": "failed",
     }
     assert "not finite" in done.out
     assert "1 failed" in done.out
     assert "Traceback" not in done.out + done.err
     again = run(*given, "--resume", "--json")
     assert again.code == 1, again
-    assert again.json["failed"] == ["learning_rate-1e30-s1"]
-    log = events.read(tmp_path / "rates/learning_rate-1e30-s1")
+    assert again.json["failed"] == ["point-learning_rate-1e30-s1"]
+    log = events.read(tmp_path / "rates/point-learning_rate-1e30-s1")
     assert [event["kind"] for event in log].count("failed") == 2
-    assert [event["kind"] for event in events.read(tmp_path / "rates/learning_rate-0.001-s1")].count("run_started") == 1
+    assert [event["kind"] for event in events.read(tmp_path / "rates/point-learning_rate-0.001-s1")].count(
+        "run_started"
+    ) == 1
 
 
+@pytest.mark.faults
 def test_trials_that_asha_stops_are_not_compared_and_the_reference_is_never_stopped(
     tier_file: Path, panel: Path, address: str, tmp_path: Path
 ) -> None:
@@ -195,10 +201,11 @@ def test_trials_that_asha_stops_are_not_compared_and_the_reference_is_never_stop
     assert stopped == ["learning_rate-2e-07"]
     for name in stopped:
         assert rows[name]["mean"] is None
-        assert validation_days.read(tmp_path / "rates" / f"{name}-s1") is None
+        assert validation_days.read(tmp_path / "rates" / f"point-{name}-s1") is None
         assert name in " ".join(done.json["verdict"])
 
 
+@pytest.mark.faults
 def test_optuna_suggests_inside_the_range_and_a_resumed_search_counts_what_it_has(
     tier_file: Path, panel: Path, address: str, tmp_path: Path
 ) -> None:

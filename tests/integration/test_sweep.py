@@ -71,15 +71,15 @@ def test_a_trial_that_was_interrupted_goes_on_bitwise(
     plan: Plan, panel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = [Job(plan, tmp_path / name, panel).pickled() for name in ("whole", "broken")]
-    trial, reports = {"trial": "learning_rate-0.003-s1"}, []
+    trial, reports = {"trial": "point-learning_rate-0.003-s1"}, []
     carry_out(told[0], trial, reports.append)
     stop_at(monkeypatch, at_step(11))
     with pytest.raises(Stopped):
         carry_out(told[1], trial, reports.append)
     assert len(reports) == 1
-    assert validation_days.read(tmp_path / "broken/learning_rate-0.003-s1") is None
+    assert validation_days.read(tmp_path / "broken/point-learning_rate-0.003-s1") is None
     carry_out(told[1], trial, reports.append)
-    whole, broken = (tmp_path / name / "learning_rate-0.003-s1" for name in ("whole", "broken"))
+    whole, broken = (tmp_path / name / "point-learning_rate-0.003-s1" for name in ("whole", "broken"))
     kinds = [event["kind"] for event in map(json.loads, (broken / "events.jsonl").open())]
     assert kinds.count("resumed") == 1
     assert steps_of(broken) == steps_of(whole)
@@ -97,7 +97,7 @@ def test_a_trial_tells_a_scheduler_every_epoch_once_and_again_in_a_later_sitting
     plan: Plan, panel: Path, tmp_path: Path
 ) -> None:
     told = Job(plan, tmp_path, panel, by_epoch=True).pickled()
-    trial = {"trial": "learning_rate-0.003-s1"}
+    trial = {"trial": "point-learning_rate-0.003-s1"}
     first, again, stopped = [], [], []
     carry_out(told, trial, first.append)
     figures = [event["validation_ic"] for event in epochs_of(tmp_path / trial["trial"])]
@@ -116,7 +116,7 @@ def test_a_trial_tells_a_scheduler_every_epoch_once_and_again_in_a_later_sitting
 
 def test_a_scheduler_that_ends_a_trial_leaves_a_run_that_can_go_on(plan: Plan, panel: Path, tmp_path: Path) -> None:
     told = Job(plan, tmp_path, panel, by_epoch=True).pickled()
-    trial = {"trial": "learning_rate-0.003-s1"}
+    trial = {"trial": "point-learning_rate-0.003-s1"}
 
     def ended(found: dict[str, float]) -> None:
         if found["epoch"] == 3:
@@ -135,10 +135,7 @@ def test_a_scheduler_that_ends_a_trial_leaves_a_run_that_can_go_on(plan: Plan, p
 
 
 def test_a_look_at_a_run_of_a_sweep_is_counted_beside_the_sweep(tmp_path: Path) -> None:
-    run_of_sweep = Place(tmp_path / "rates/learning_rate-0.001-s1")
-    assert run_of_sweep.registry._files.uri == registry_of(tmp_path / "rates")._files.uri
-    (tmp_path / "rates").mkdir()
-    (tmp_path / "rates/sweep.json").write_text("{}")
+    run_of_sweep = Place(tmp_path / "rates/point-learning_rate-0.001-s1")
     assert run_of_sweep.registry._files.uri == registry_of(tmp_path)._files.uri
 
 
@@ -154,6 +151,6 @@ def test_a_trial_that_fails_says_so_in_its_own_log(
 
     monkeypatch.setattr(EventLog, "write", broken)
     with pytest.raises(MemoryError):
-        carry_out(Job(plan, tmp_path, panel).pickled(), {"trial": "learning_rate-0.001-s1"}, lambda found: None)
-    last = json.loads((tmp_path / "learning_rate-0.001-s1/events.jsonl").read_text().splitlines()[-1])
+        carry_out(Job(plan, tmp_path, panel).pickled(), {"trial": "point-learning_rate-0.001-s1"}, lambda found: None)
+    last = json.loads((tmp_path / "point-learning_rate-0.001-s1/events.jsonl").read_text().splitlines()[-1])
     assert (last["kind"], last["error"]) == ("failed", "no room for step 1")

@@ -145,7 +145,7 @@ def test_what_the_sweep_varies_cannot_be_set_beside_it(name: str, flags: dict[st
 
 def test_every_seed_of_every_point_is_a_run_with_a_name_of_its_own_and_its_source() -> None:
     found = plan("middle-trap", seeds=[4, 2])
-    names = [f"hidden_size-{size}-s{seed}" for size in (64, 128, 256) for seed in (4, 2)]
+    names = [f"point-hidden_size-{size}-s{seed}" for size in (64, 128, 256) for seed in (4, 2)]
     assert [trial.name for trial in found.trials] == names
     assert [trial.resolved.tier.seed for trial in found.trials] == [4, 2] * 3
     last = found.trials[-1].resolved
