@@ -76,7 +76,7 @@ class Ran:
         panel: hash of its panel's data.
         result: what it came to; None where it is not evaluated.
         state: ``evaluated``, or how far it has come, in words.
-        baseline: which baseline it is a run of, where it is one.
+        baseline: which baseline it is a run of, or what ensemble it is, where it is one.
         phases: in order.
         parameters, steps, samples: counted; None where not recorded.
         precision: in effect.

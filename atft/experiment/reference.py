@@ -145,7 +145,7 @@ def calendar_difference(reference: Reference, panel: Panel) -> str | None:
     Both have to have the same days where they overlap, and the same markets with the same hours.
     """
     there, here = reference.sessions, panel.manifest.sessions
-    if there != here:
+    if there is not None and there != here:
         return f"its markets and hours are {_sessions(here)}, not {_sessions(there)}"
     known, own = np.array(reference.calendar, dtype="datetime64[D]"), panel.days
     first, last = max(known[0], own[0]), min(known[-1], own[-1])

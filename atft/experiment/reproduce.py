@@ -46,12 +46,16 @@ def reproduction(
     """
     data = f"The data is {config['panel']}, with sha256 {config['panel_sha256']}."
     notes = (data, _code_note(code), "No variable of the environment may set anything: unset ATFT_… and BATCH_SIZE.")
-    if config.get("baseline"):
-        return Reproduction(shlex.join(config.get("command") or []), notes)
+    whole = "The command is that of the whole sweep, which this run is a point of."
+    point = name.rpartition("/")[2].startswith("point-")
+    if config.get("baseline") or config.get("ensemble") or point:
+        return Reproduction(shlex.join(config.get("command") or []), (whole, *notes) if point else notes)
     again = f"{name.replace('/', '-')}-again"
     rest = ["--data", str(config["panel"]), "--seed", str(config["tier"]["seed"])]
     rest += ["--workers", workers] if workers != "1" else []
     rest += [f"--accept={reason}" for reason in (config.get("checks") or {}).get("accepted", ())]
+    rest += ["--against", str(config["against"])] if config.get("against") else []
+    rest += [f"--stop-on={name}" for name in config.get("stop_on") or ()]
     rest += ["--runs", root, "--run", again]
     asked, flags = _tier_argument(config), _flags(config)
     if asked is not None and _same(asked, flags, config):

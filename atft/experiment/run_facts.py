@@ -30,7 +30,7 @@ def of_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "stocks_per_day": batch.get("stocks_per_day"),
         "hidden": tier.get("model", {}).get("hidden_size"),
         "fold": tier.get("split", {}).get("fold"),
-        "rival": config.get("baseline"),
+        "rival": config.get("baseline") or _ensemble(config),
         "baseline": tier.get("baseline"),
         "expectation": tier.get("expectation"),
         "by_hand": {
@@ -115,3 +115,8 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
     )
     paths = sorted(theirs.keys() | own.keys())
     return {"differs": {each: [theirs.get(each), own.get(each)] for each in paths if theirs.get(each) != own.get(each)}}
+
+
+def _ensemble(config: Mapping[str, Any]) -> str | None:
+    members = (config.get("ensemble") or {}).get("seeds")
+    return f"ensemble of {len(members)}" if members else None

@@ -106,6 +106,7 @@ def create(
     beside_members: bool = False,
     checks: Mapping[str, Any] | None = None,
     tier_file: str | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Run:
     """Make the directory of a new run.
 
@@ -119,6 +120,7 @@ def create(
         beside_members: the directory is there already, with the runs of an ensemble's members.
         checks: its checklist, with what was accepted.
         tier_file: name of the shipped tier, or path of its file, where it is known.
+        more: what else the description says, such as ``against``, ``stop_on`` or ``ensemble``.
 
     Raises:
         UseError: the directory cannot be made or written; nothing is left behind.
@@ -143,6 +145,7 @@ def create(
     described |= {"baseline": baseline} if baseline else {}
     described |= {"checks": dict(checks)} if checks else {}
     described |= {"tier_file": tier_file} if tier_file else {}
+    described |= dict(more or {})
     try:
         write_atomically(path / "config.json", lambda file: _dump(file, described))
     except UseError:

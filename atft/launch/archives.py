@@ -46,7 +46,7 @@ def archive_run(run: Path, root: Path, *, out: Path | None, remove_files: bool) 
         sha256, size = _hash_of(file), file.stat().st_size
     kept = {"archive": str(places.absolute(out)), "archive_sha256": sha256, "removed": remove_files}
     if remove_files:
-        remove(found, here)
+        remove(found)
     for each in here:
         known = {} if each.history else dict(each.facts)
         found.index.record(each.name, "archived", **known, **kept)
@@ -71,6 +71,8 @@ def restore_run(file: Path, root: Path) -> dict[str, Any]:
         place = places.run_place(root, manifest.run)
         place.check_new()
         if place.uri is not None:
+            if Store(place.uri).list():
+                raise UseError(f"{place.uri}: exists already. Mend: another --runs, or delete what is there first.")
             shutil.rmtree(place.path, ignore_errors=True)  # a copy of what the store no longer has
         manifest = unarchive.restore(local, place.path)
     _store(place, manifest)

@@ -15,7 +15,7 @@ from atft.errors import UseError
 from atft.evaluate import result
 from atft.evaluate.pooled import pooled_by_day
 from atft.evaluate.result import Result
-from atft.experiment import compare, compare_each, compare_words
+from atft.experiment import compare, compare_each, compare_words, ensemble
 from atft.experiment.compare_runs import Configuration, PhaseOf, Pooled, Ran, Usage, configurations
 from atft.experiment.runs import Run
 from atft.experiment.score_table import read_test_scores
@@ -142,7 +142,7 @@ def _read(path: Path, name: str) -> Ran:
         panel=run.panel_sha256,
         result=found,
         state="evaluated" if found else held.gaps[0],
-        baseline=run.baseline,
+        baseline=run.baseline or _ensemble(run),
         phases=tuple(_phases(held)),
         parameters=found.parameters if found else started.get("parameters"),
         steps=found.steps if found else len(held.steps) or None,
@@ -151,6 +151,13 @@ def _read(path: Path, name: str) -> Ran:
         usage=_usage(held, found),
         pooled=_pooled(run, found),
     )
+
+
+def _ensemble(run: Run) -> str | None:
+    """What a run is called where it is an ensemble: no seed of its tier."""
+    if not ensemble.is_ensemble(run.path):
+        return None
+    return f"{run.tier.name}, ensemble of {len(ensemble.read(run.path).members)}"
 
 
 def _phases(held: Material) -> list[PhaseOf]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from atft.data.loader import processors
 from atft.data.manifest import sha256_of
 from atft.data.panel import Panel
-from atft.errors import RunError, UseError
+from atft.errors import AtftError, RunError, UseError
 from atft.evaluate import result
 from atft.evaluate.ensemble import Combine, combined, gains
 from atft.evaluate.metrics import Floats
@@ -26,15 +27,19 @@ from atft.experiment.matched import changed
 from atft.experiment.tiers import Resolved, resolve
 from atft.launch import places, texts
 from atft.launch.baselines import ground_of, seeds_of
-from atft.launch.local import train_run
+from atft.launch.local import tier_file, train_run
 from atft.launch.places import Place
 from atft.launch.prediction import Model, Trained
 from atft.launch.request import TrainRequest
 from atft.launch.tracked import planned, tracked
+from atft.launch.training import asked_to_stop
+from atft.launch.validate import before_training
 from atft.observe.console import stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
+from atft.train.wishes import Interrupted
 
+POLL_SECONDS = 0.1
 CORES_OF_A_MEMBER = 4
 """Processors for each member that trains at the same time, where their number is not stated."""
 
@@ -63,7 +68,8 @@ def ensemble_run(wanted: Wanted) -> dict[str, Any]:
         UseError: before anything is computed: settings, panel or seeds that cannot be, or another ensemble of the name.
         RunError: a member's training had to stop; the other members stay, and the same command goes on.
     """
-    request, started = wanted.request, time.monotonic()
+    request = wanted.request
+    runs.check_free_name(request.name)
     resolved = resolve(request.tier, flags=request.flags)
     tier = resolved.tier
     if request.data is None:
@@ -75,14 +81,20 @@ def ensemble_run(wanted: Wanted) -> dict[str, Any]:
     place = places.run_place(request.runs_root, request.name or f"ensemble-{runs.new_name(tier)}")
     place.fetch()
     _check_place(place, resolved, wanted)
+    checks = before_training(request, resolved, request.data, resumed=place.path.exists())
+    wanted = replace(wanted, request=replace(request, checks=checks))
     tell = stages(request.quiet)
     root = request.runs_root / place.path.name
-    begun = places.run_place(request.runs_root, f"{place.path.name}/{member_name(wanted.seeds[0])}").path.exists()
-    for seed in wanted.seeds if not begun else ():
-        planned(
-            places.run_place(root, member_name(seed)), changed(resolved.tier, {"seed": seed}), command=request.command
-        )
-    _train(wanted, root, tell)
+    for seed in wanted.seeds:
+        member = places.run_place(root, member_name(seed))
+        if not member.path.exists():
+            planned(member, changed(resolved.tier, {"seed": seed}), command=request.command)
+    try:
+        _train(wanted, root, tell)
+    except Interrupted as stopped:
+        told = str(stopped).partition(" Mend:")[0]
+        raise Interrupted(f"{told} Mend: the same command with --run {place.path.name} --again goes on.") from None
+    started = time.monotonic()
     own = [places.place_of(root / member_name(seed)) for seed in wanted.seeds]
     members = [Trained.open(each.path) for each in own]
     for each in members:
@@ -95,7 +107,7 @@ def ensemble_run(wanted: Wanted) -> dict[str, Any]:
         members=tuple(_member(each) for each in members),
         gains={name: _gains(ground, days, scores[name], wanted.combine) for name, days in periods.items()},
     )
-    run = _created(place, resolved, panel, request)
+    run = _created(place, resolved, panel, wanted, checks)
     ensemble.write(run.path, found)
     seconds = sum(result.read(each.run.result).runtime_seconds for each in members) + time.monotonic() - started
     assessed = evaluated(
@@ -156,19 +168,62 @@ def _train(wanted: Wanted, root: Path, tell: Any) -> None:
             train_run(member)
         return
     tell(f"{len(members)} members, {at_once} at once", 0.0)
+    _train_at_once(members, at_once)
+
+
+def _train_at_once(members: list[TrainRequest], at_once: int) -> None:
+    """Train members in processes of their own; where one fails or it is asked to stop, the others leave checkpoints."""
+    waiting, running = deque(members), list[_Alone]()
     threads = max(1, processors() // at_once)
-    with ProcessPoolExecutor(at_once, mp_context=get_context("spawn")) as pool:
-        training = {pool.submit(_member_alone, member, threads): member.name for member in members}
-        for done in as_completed(training):
-            if error := done.exception():
-                pool.shutdown(wait=True, cancel_futures=True)  # those that have begun end as they would alone
-                kind = UseError if isinstance(error, UseError) else RunError
-                raise kind(f"{training[done]}: {error}") from error
+    with asked_to_stop() as wishes:
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    running.append(_Alone(waiting.popleft(), threads))
+                for each in [each for each in running if not each.process.is_alive()]:
+                    running.remove(each)
+                    each.check()
+                if wishes.stop:
+                    raise Interrupted("stopped as asked; the checkpoints of all members are written.")
+                time.sleep(POLL_SECONDS)
+        finally:
+            for each in running:
+                each.process.terminate()  # asked to, it ends with a checkpoint
+            for each in running:
+                each.process.join()
 
 
-def _member_alone(request: TrainRequest, threads: int) -> None:
-    """Train a member in a process of its own, on its share of the processors."""
-    train_run(replace(request, flags={"runtime.threads": threads, **request.flags}, quiet=True))
+class _Alone:
+    """A member that trains in a process of its own, on its share of the processors."""
+
+    def __init__(self, request: TrainRequest, threads: int) -> None:
+        self._name = request.name
+        self._heard, told = Pipe(duplex=False)
+        asked = replace(request, flags={"runtime.threads": threads, **request.flags}, quiet=True)
+        self.process = get_context("spawn").Process(target=_train_and_tell, args=(asked, told))
+        self.process.start()
+        told.close()
+
+    def check(self) -> None:
+        """Raise what ended the member, if anything did."""
+        try:
+            kind, text = self._heard.recv()
+        except EOFError:
+            kind, text = "", ""  # it had nothing to tell
+        if kind or self.process.exitcode:
+            error = {"UseError": UseError, "Interrupted": Interrupted}.get(kind, RunError)
+            raise error(f"{self._name}: {text or f'its process died with exit code {self.process.exitcode}'}")
+
+
+def _train_and_tell(request: TrainRequest, told: Connection) -> None:
+    """Train a member; an error is told instead of printed."""
+    try:
+        train_run(request)
+    except AtftError as error:
+        kind = "Interrupted" if isinstance(error, Interrupted) else "UseError" if isinstance(error, UseError) else "Run"
+        told.send((kind, str(error)))
+    except Exception as error:
+        told.send(("Run", f"unexpected {type(error).__name__}: {error}"))
 
 
 def _check_member(member: Trained, resolved: Resolved, panel: Panel) -> None:
@@ -195,12 +250,21 @@ def _gains(ground: Ground, days: Any, scores: list[Floats], how: Combine) -> lis
     return [each.plain() for each in found]
 
 
-def _created(place: Place, resolved: Resolved, panel: Panel, request: TrainRequest) -> runs.Run:
+def _created(place: Place, resolved: Resolved, panel: Panel, wanted: Wanted, checks: dict[str, Any]) -> runs.Run:
+    request = wanted.request
     if (place.path / "config.json").exists():
         return runs.open_run(place.path)
     assert request.data is not None
     return runs.create(
-        place.path, resolved, places.absolute(request.data), panel.manifest, request.command, beside_members=True
+        place.path,
+        resolved,
+        places.absolute(request.data),
+        panel.manifest,
+        request.command,
+        beside_members=True,
+        checks=checks,
+        tier_file=tier_file(request.tier),
+        more={"ensemble": {"seeds": list(wanted.seeds), "combine": wanted.combine}},
     )
 
 

@@ -32,7 +32,7 @@ def export_run(run: Path, root: Path, *, target: str, out: Path | None) -> dict[
         raise UseError(
             f"{run}: is a directory of several runs. Mend: name one of {[each.name for each in found.runs]}."
         )
-    (listed,) = found.runs
+    listed = found.all.runs[found.name]
     if not listed.present:
         raise UseError(f"run {listed.name}: its files are not there. Mend: `atft runs restore` its archive first.")
     write = _writer(target)

@@ -161,7 +161,10 @@ def _train_one(wanted: TrainRequest, fold: int) -> None:
         local.train_run(replace(wanted, flags=flags, name=fold_name(fold), resume=False, again=True))
     except Interrupted as stopped:
         told = str(stopped).partition(" Mend:")[0]
-        raise Interrupted(f"fold {fold}: {told} Mend: the same command with --resume goes on from there.") from None
+        without = " and without that --stop-on" if wanted.stop_on else ""
+        raise Interrupted(
+            f"fold {fold}: {told} Mend: the same command with --resume{without} goes on from there."
+        ) from None
 
 
 def _group_dates(tier: Tier, panel: Panel) -> list[Span]:

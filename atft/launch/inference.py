@@ -117,7 +117,7 @@ def _evaluated(path: Path) -> tuple[Run, Result]:
 
 def _seeds(path: Path, run: Run, found: Result) -> Seeds:
     """Figures over the seeds of the run's recipe, as the registry beside it knows them."""
-    if found.test.inference is None:
+    if found.test.inference is None or found.ensemble is not None:
         return Seeds((), ())
     place = places.place_of(path)
     known = place.registry.trials(found.data_sha256, found.test.inference.test_sha256)
@@ -270,6 +270,11 @@ def _of_rows(rows: Sequence[Row], level: Level) -> list[str]:
 
 
 def _of_seeds(found: Result, seeds: Seeds) -> str:
+    if found.ensemble is not None:
+        return (
+            f"chance in training is left out: this is an ensemble of {len(found.ensemble.seeds)}, and one ensemble "
+            "tells nothing of how others would differ"
+        )
     if not seeds.known:
         number = "1 seed" if len(seeds.sharpes) == 1 else "no seed"
         return (

@@ -141,7 +141,7 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
         resumed = run is not None
         run = run or runs.create(
             place.path, resolved, places.absolute(panel), setup.panel.manifest, wanted.command,
-            checks=checks, tier_file=_tier_file(wanted.tier),
+            checks=checks, tier_file=tier_file(wanted.tier), more=_asked(wanted),
         )  # fmt: skip
         following = tracked(place, run, command=wanted.command, workers=wanted.workers, resumed=resumed)
         with following as state, progress(wanted.quiet) as screen:
@@ -153,7 +153,13 @@ def train_run(wanted: TrainRequest) -> dict[str, Any]:
     return told(run, place.registry)
 
 
-def _tier_file(tier: str) -> str:
+def _asked(wanted: TrainRequest) -> dict[str, Any]:
+    """What the run's description keeps of how it is watched."""
+    against = {"against": str(places.absolute(wanted.against))} if wanted.against is not None else {}
+    return against | ({"stop_on": list(wanted.stop_on)} if wanted.stop_on else {})
+
+
+def tier_file(tier: str) -> str:
     """What names the tier from everywhere: a shipped one's name, or the file's whole path."""
     return str(Path(tier).resolve()) if tier.endswith((".yaml", ".yml")) else tier
 

@@ -54,6 +54,8 @@ class Place:
         if self.uri is not None:
             self.path.mkdir(parents=True, exist_ok=True)
             Mirror(self.path, Store(self.uri)).pull()
+            if not any(self.path.iterdir()):
+                self.path.rmdir()  # nothing is there yet, and a new run finds its place free
 
     def store(self) -> None:
         """Copy what is here to the run's store, now.

@@ -113,10 +113,9 @@ class Found:
 
     @property
     def runs(self) -> list[Listed]:
-        """The run itself, or all runs in a directory of folds, points or members of that name."""
-        if self.name in self.all.runs:
-            return [self.all.runs[self.name]]
-        return [each for name, each in self.all.runs.items() if name.startswith(f"{self.name}/")]
+        """The run itself and all runs in its directory: folds, points, or the members of an ensemble."""
+        known = self.all.runs.items()
+        return [each for name, each in known if name == self.name or name.startswith(f"{self.name}/")]
 
     @property
     def files(self) -> RunFiles:
@@ -186,7 +185,7 @@ def show_run(run: Path, root: Path, *, tier_file: Path | None) -> dict[str, Any]
     if found.name not in found.all.runs:
         told = ", ".join(each.name for each in found.runs)
         raise UseError(f"{run}: is a directory of {len(found.runs)} runs. Mend: one of {told}.")
-    (listed,) = found.runs
+    listed = found.all.runs[found.name]
     config = found.files.read(found.name, "config.json") if listed.present else None
     facts = listed.facts
     report: dict[str, Any] = {
@@ -257,7 +256,7 @@ def delete_run(run: Path, root: Path) -> dict[str, Any]:
     gone = [each for each in found.runs if each.state != "deleted"]
     if not gone:
         raise UseError(f"run {found.name}: is deleted already.")
-    removed = remove(found, gone)
+    removed = remove(found)
     for each in gone:
         found.index.record(each.name, "deleted", **({} if each.history else dict(each.facts)))
     write_board(found.root)
@@ -268,17 +267,15 @@ def delete_run(run: Path, root: Path) -> dict[str, Any]:
     return {"deleted": [each.name for each in gone], "files": removed, "text": text}
 
 
-def remove(found: Found, runs: list[Listed]) -> int:
-    """Remove the files of runs, and the directory that they shared; returns how many files there were.
+def remove(found: Found) -> int:
+    """Remove the directory of a run, or of several that share one; returns how many files there were.
 
     Raises:
         UseError: files cannot be removed.
     """
-    names = [found.name] if found.name not in found.all.runs else [each.name for each in runs]
-    count = sum(len(found.files.of(name).list()) for name in names)
-    for name in names:
-        if count and (is_remote(found.root) or local_path(found.root / name).is_dir()):
-            found.files.remove(name)
+    count = len(found.files.of(found.name).list())
+    if count and (is_remote(found.root) or local_path(found.root / found.name).is_dir()):
+        found.files.remove(found.name)
     return count
 
 

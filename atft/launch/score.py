@@ -138,9 +138,10 @@ def _notes(tier: Tier, panel: Panel, day: dt.date, known: Reference, found: Drif
     if day != panel.days[-1].item():
         yield f"{day} is not the panel's last day, which is {panel.days[-1]}"
     split = tier.split
-    last = split.train.last if isinstance(split, Split) else split.last
-    if last is not None and day <= last:
-        yield f"{day} is not after the training period, which ends on {last}: these scores are no forecasts"
+    if isinstance(split, Split) and day <= split.train.last:
+        yield f"{day} is not after the training period, which ends on {split.train.last}: these scores are no forecasts"
+    if not isinstance(split, Split) and day <= split.last:
+        yield f"{day} lies in the span of the tier's {split.scheme} scheme, to {split.last}: perhaps no forecasts"
     if np.datetime64(known.calendar[-1], "D") < panel.days[0]:
         yield f"the panel begins after the training panel's last day, {known.calendar[-1]}: no day could be compared"
     moved = found.moved

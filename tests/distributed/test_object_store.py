@@ -83,6 +83,21 @@ def test_a_run_in_an_object_store_is_the_run_on_a_disk(
     )
 
 
+def test_a_job_begins_its_run_and_an_ensemble_its_members_in_an_object_store(
+    machine: Path, stored_panel: str, runs: str, tier_file: Path, tmp_path: Path
+) -> None:
+    given = ("--accept=all", tier_file, "--data", stored_panel, "--runs", runs)
+    begun = run("train", *given, "--run", "job", "--again")
+    assert begun.code == 0, begun
+    made = run("ensemble", *given, "--run", "both", "--seeds", 2, "--json")
+    assert made.code == 0, made
+    shutil.rmtree(machine)  # another machine uses it
+    done = run("score", f"{runs}/both", "--data", stored_panel, "--out", tmp_path / "s.parquet", "--json")
+    assert done.code == 0, done
+    listed = {each["name"] for each in run("runs", "list", "--runs", runs, "--json").json["runs"]}
+    assert listed == {"job", "both", "both/member-s1", "both/member-s2"}
+
+
 def test_a_panel_is_copied_to_a_machine_once(
     machine: Path, stored_panel: str, runs: str, tier_file: Path, tmp_path: Path
 ) -> None:

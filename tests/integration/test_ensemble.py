@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,50 @@ def test_the_ensemble_is_evaluated_once_as_one_model(root: Path) -> None:
     trials = run("trials", root / "both", "--json")
     assert trials.code == 0, trials
     assert sum("ensemble of 2" in json.dumps(each) for each in trials.json["trials"]) == 1
+
+
+def test_an_ensemble_is_no_seed_of_its_tier(root: Path) -> None:
+    both, member = root / "both", root / "both" / "member-s1"
+    told = run("compare", both, member, "--json")
+    assert told.code == 0, told
+    assert "tiny, ensemble of 2" in told.out
+    planned = run("power", both, "--json")
+    assert planned.code == 0, planned
+    assert planned.json["seeds"] == 0
+    assert "this is an ensemble of 2" in run("power", both).out
+
+
+def test_the_index_knows_the_ensemble_and_its_members(root: Path, tmp_path: Path) -> None:
+    listed = {each["name"]: each for each in run("runs", "list", "--runs", root, "--json").json["runs"]}
+    assert set(listed) == {"both", "both/member-s1", "both/member-s2"}
+    assert {each["state"] for each in listed.values()} == {"done"}
+    assert "ensemble of 2" in (root / "EXPERIMENTS.md").read_text()
+    shown = run("runs", "show", root / "both", "--json")
+    asked = json.loads((root / "both/config.json").read_text())["command"]
+    assert shlex.split(shown.json["reproduce"]["command"]) == asked
+    kept = run("runs", "archive", root / "both", "--out", tmp_path / "both.tar.gz")
+    assert kept.code == 0, kept
+    back = run("runs", "restore", tmp_path / "both.tar.gz", "--runs", tmp_path / "other")
+    assert back.code == 0, back
+    names = {each["name"] for each in run("runs", "list", "--runs", tmp_path / "other", "--json").json["runs"]}
+    assert names == set(listed)
+    assert ensemble.read(tmp_path / "other" / "both") == ensemble.read(root / "both")
+    gone = run("runs", "delete", tmp_path / "other" / "both", "--yes")
+    assert gone.code == 0, gone
+    assert not (tmp_path / "other" / "both").exists()
+    states = {
+        each["state"]
+        for each in run("runs", "list", "--runs", tmp_path / "other", "--state", "deleted", "--json").json["runs"]
+    }
+    assert states == {"deleted"}
+
+
+def test_an_ensemble_that_is_refused_plans_nothing(tier_file: Path, panel: Path, tmp_path: Path) -> None:
+    refused(run("ensemble", tier_file, "--data", panel, "--runs", tmp_path, "--run", "no"), "batch-below-minimum")
+    assert not list(tmp_path.iterdir())
+    refused(
+        run("ensemble", tier_file, "--accept=all", "--data", panel, "--runs", tmp_path, "--run", "member-1"), "mine-"
+    )
 
 
 def test_predictions_of_an_ensemble_are_its_scores(root: Path, tmp_path: Path) -> None:
