@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-TABLE = ((10_000_000, 1024, 1024, 2048), (50_000_000, 2048, 2048, 4096), (math.inf, 4096, 4096, 8192))
-"""Parameters below which a line holds, its least batch, and the range that it calls best; in stock-days."""
+from atft.experiment.rules import batch_rule, thumb
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,8 @@ class Rules:
     @classmethod
     def of(cls, parameters: int) -> Rules:
         """The rules for a network of so many parameters."""
-        _, least, low, high = next(line for line in TABLE if parameters < line[0])
-        root = math.sqrt(parameters)
-        return cls(parameters, root, 10 * root, least, (low, high))
+        line = batch_rule(parameters)
+        return cls(parameters, *thumb(parameters), line.least, line.best)
 
     def met(self, samples: int) -> list[str]:
         """Which rules a batch of ``samples`` stock-days meets."""
