@@ -43,6 +43,11 @@ class Point:
         return self.resolved.tier
 
 
+def run_name(point: str, seed: int) -> str:
+    """Directory of the run of a point under a seed, in that of the sweep."""
+    return f"point-{point}-s{seed}"
+
+
 @dataclass(frozen=True)
 class Trial:
     """A point under one seed: one run."""
@@ -54,7 +59,7 @@ class Trial:
     @property
     def name(self) -> str:
         """Of its run, in the directory of the sweep."""
-        return f"point-{self.point.name}-s{self.seed}"
+        return run_name(self.point.name, self.seed)
 
 
 @dataclass(frozen=True)

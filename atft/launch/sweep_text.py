@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atft.experiment.sweep_plan import Plan
+from atft.experiment.sweep_plan import Plan, run_name
 from atft.launch.places import as_uri
 from atft.launch.sweep_book import Book
 from atft.report import sweep as report
@@ -93,7 +93,7 @@ def report_of(plan: Plan, found: Mapping[str, Any], book: Book, root: Path) -> d
         "notes": [
             f"Validation: {report.UNITS[plan.base.tier.validation_metric]} at the best epoch of the last phase, mean "
             "over seeds; ± standard error over seeds and validation days. Differences are paired by seed and day.",
-            LOOKS + (f" `atft evaluate {where}/{chosen}-s{plan.sweep.seeds[0]}` looks, once, and is counted."
+            LOOKS + (f" `atft evaluate {where}/{run_name(chosen, plan.sweep.seeds[0])}` looks, once, and is counted."
                      if chosen else ""),
         ],
     }  # fmt: skip
