@@ -89,7 +89,8 @@ def differences_in_words(facts: Mapping[str, Any]) -> str:
         return "nothing that learning depends on differs"
     changes = [f"{path} {was} → {now}" for path, (was, now) in differs.items()]
     rest = [f"and {len(changes) - MOST_TOLD} more"] if len(changes) > MOST_TOLD else []
-    several = "" if len(differs) == 1 else f"; {len(differs)} settings at once, so that a difference has no one cause"
+    count = len(facts.get("variables") or differs)
+    several = "" if count == 1 else f"; {count} variables at once, so that a difference has no one cause"
     return f"{', '.join(changes[:MOST_TOLD] + rest)}{several}"
 
 
@@ -124,14 +125,17 @@ def _figure(facts: Mapping[str, Any], name: str, digits: int) -> str | None:
 def verdict(facts: Mapping[str, Any]) -> str | None:
     """Whether a run came to what was expected of its tier: met, missed, or undecidable where the interval says both.
 
-    A figure without an interval is held against the range as it is, and the verdict says so.
+    Of a figure without an interval nothing can be said.
     """
     expectation = facts.get("expectation")
     value = facts.get(expectation["metric"]) if expectation else None
     if expectation is None or value is None or facts.get("rival"):
         return None
-    low, high, interval = expectation["low"], expectation["high"], facts.get(f"{expectation['metric']}_ci95")
-    least, most = interval or (value, value)
+    interval = facts.get(f"{expectation['metric']}_ci95")
+    if interval is None:
+        return f"undecidable ({value:.3f}, no interval)"
+    low, high = expectation["low"], expectation["high"]
+    least, most = interval
     if low <= least and most <= high:
         told = "met"
     elif most < low or least > high:
@@ -142,7 +146,7 @@ def verdict(facts: Mapping[str, Any]) -> str | None:
     if target is not None:
         reached = "reached" if least >= target else "not reached" if most < target else "undecidable"
         told += f"; target {reached}"
-    return f"{told} ({value:.3f}{'' if interval else ', no interval'})"
+    return f"{told} ({value:.3f})"
 
 
 def _cell(text: str) -> str:

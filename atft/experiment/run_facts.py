@@ -97,24 +97,28 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``differs``: dotted path to the values of baseline and run; None where the tier names no baseline, or
-        ``baseline_problem`` says why it cannot be read.
+        ``baseline_problem`` says why it cannot be read. ``variables``: those that differ, as `atft diff` counts them.
     """
-    from atft.config import UNLEARNED
+    from atft.config import UNLEARNED, Tier
+    from atft.experiment.diff import differences as compared
     from atft.experiment.tiers import resolve
 
     tier = config.get("tier", {})
     if not tier.get("baseline"):
         return {"differs": None}
     try:
-        baseline = resolve(tier["baseline"], environ={}).tier.model_dump(mode="json")
-    except UseError as error:
+        reference = resolve(tier["baseline"], environ={}).tier
+        variables = list(compared(reference, Tier.model_validate(tier)).named)
+    except (UseError, ValueError) as error:
         return {"differs": None, "baseline_problem": str(error).splitlines()[0]}
+    baseline = reference.model_dump(mode="json")
     without = UNLEARNED | {"seed"}
     theirs, own = (
         dict(flat({name: value for name, value in each.items() if name not in without})) for each in (baseline, tier)
     )
     paths = sorted(theirs.keys() | own.keys())
-    return {"differs": {each: [theirs.get(each), own.get(each)] for each in paths if theirs.get(each) != own.get(each)}}
+    differs = {each: [theirs.get(each), own.get(each)] for each in paths if theirs.get(each) != own.get(each)}
+    return {"differs": differs, "variables": variables}
 
 
 def _ensemble(config: Mapping[str, Any]) -> str | None:

@@ -199,7 +199,7 @@ def verdict(found: Mapping[str, Any], members: Sequence[Member]) -> list[str]:
     failed = sum(state == "failed" for each in members for state in each.states.values())
     told = [*_compared(rows, reference)]
     if found["deflation"]:
-        distinguished = any((row["p_value_holm"] or 1.0) <= LEVEL for row in rows)
+        distinguished = any(row["p_value_holm"] is not None and row["p_value_holm"] <= LEVEL for row in rows)
         told.append(_chance(found["deflation"], distinguished))
     stopped = [each.name for each in members if "stopped" in each.states.values()]
     if stopped:

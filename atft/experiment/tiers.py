@@ -97,8 +97,8 @@ def resolve(
     except UseError as error:
         problems.append(str(error))
     _lay_mode(values, provenance)
-    for name in UNLEARNED - values.keys():
-        provenance[name] = NOT_STATED
+    for absent in UNLEARNED - values.keys():
+        provenance[absent] = NOT_STATED
     return Resolved(_validated(name, values, provenance, problems), dict(sorted(provenance.items())))
 
 

@@ -202,7 +202,7 @@ def _of_run(run: Run, setup: Setup, phase: str | None) -> Measured:
     """The best weights of a run's last phase, and what its events tell of noise."""
     told = events.latest(events.read(run.events), "noise_scale", ("phase",))
     with Trainer(setup, run.path, EventLog(None)) as trainer:
-        trainer.resume()
+        trainer.resume(restore=False)
         if trainer.best:
             trainer.load_best()
         names = list(trainer.phases)

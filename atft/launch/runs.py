@@ -68,10 +68,15 @@ def by_files(files: RunFiles, name: str, now: float) -> Listed:
     """A run as its files tell of it.
 
     Raises:
-        UseError: a file that is no JSON, or a place that does not answer.
+        UseError: a file that is no JSON or none of a run, or a place that does not answer.
     """
     config = files.read(name, "config.json") or {}
-    return listing.of_files(name, config, files.read(name, "result.json"), files.last_sign(name), now)
+    try:
+        return listing.of_files(name, config, files.read(name, "result.json"), files.last_sign(name), now)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UseError(
+            f"{files.uri}/{name}: its config.json or result.json is none of a run. Mend: move it elsewhere."
+        ) from None
 
 
 def _by_files(files: RunFiles, name: str, now: float) -> Listed | str:

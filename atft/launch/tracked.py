@@ -78,7 +78,8 @@ def tracked(place: Place, run: Run, *, command: list[str], workers: str, resumed
         if not following.begun:
             raise
         stopped = isinstance(error, Interrupted) or not isinstance(error, Exception)
-        tell(place, "interrupted" if stopped else "failed", reason=_first_line(error))
+        ended = isinstance(error, SystemExit)  # its code says nothing to a reader
+        tell(place, "interrupted" if stopped else "failed", reason="it was ended" if ended else _first_line(error))
         raise
     outcome = run_facts.of_result(json.loads(run.result.read_text())) if run.result.exists() else {}
     tell(place, "done", **outcome)

@@ -176,6 +176,8 @@ def _how_far(events: Sequence[Event]) -> str:
     step = max((event.get("step") or 0 for event in events if event["kind"] == "step"), default=0)
     if not started:
         return "The run has not started."
+    if any(event["kind"] == "training_finished" for event in events):
+        return "The run is trained, and has not looked at its test period."
     moment = dt.datetime.fromtimestamp(events[-1].get("time") or 0, dt.UTC)
     return (
         f"The run has not finished: step {step:,} of {started.get('total_steps') or 0:,}, "

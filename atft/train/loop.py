@@ -377,8 +377,12 @@ class Trainer:
         self.keeper.save(state, self.progress.step)
         self._saved_step = self.progress.step
 
-    def resume(self) -> None:
+    def resume(self, *, restore: bool = True) -> None:
         """Go on from the last checkpoint of the run.
+
+        Args:
+            restore: put the file of the best weights back as the checkpoint knows it; not while another process may
+                be training the run.
 
         Raises:
             UseError: there is none, it is damaged, or it is of another configuration or other data.
@@ -396,7 +400,7 @@ class Trainer:
         self.scale = LossScale(**state["scale"])
         self.best = state["best"]
         with_best = [number for number, record in enumerate(self.progress.phases) if record.best_epoch is not None]
-        if with_best:
+        if with_best and restore:
             self.keeper.restore_weights(self._best_name(with_best[-1]), self.best)
         if state["optimizer"] is not None:
             phase = list(self.phases.values())[self.progress.phase]

@@ -25,8 +25,8 @@ EXPECTED = {"metric": "ic", "low": 0.02, "high": 0.06, "target": 0.05, "source":
         (0.01, [0.0, 0.015], "missed, below; target not reached (0.010)"),
         (0.09, [0.07, 0.11], "missed, above; target reached (0.090)"),
         (0.04, [0.0, 0.08], "undecidable; target undecidable (0.040)"),
-        (0.04, None, "met; target not reached (0.040, no interval)"),
-        (0.0, None, "missed, below; target not reached (0.000, no interval)"),
+        (0.04, None, "undecidable (0.040, no interval)"),
+        (0.0, None, "undecidable (0.000, no interval)"),
         (None, None, None),
     ],
 )

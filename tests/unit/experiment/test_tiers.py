@@ -300,3 +300,9 @@ def test_environment_and_typing_errors_of_a_scheme_are_told_as_those_of_date_ran
         resolve("tier1", flags=WALK | {"split.validat_days": 9}, environ={})
     with pytest.raises(UseError, match="split: scheme is none of expanding, rolling, combinatorial"):
         resolve("tier1", flags={"split.scheme": "walking"}, environ={})
+
+
+def test_a_refusal_names_the_tier_and_no_setting() -> None:
+    for flags in ({"batch.dys": 4}, {"batch.days": 3, "seed": -1}):
+        with pytest.raises(UseError, match=r"tier tier1 is refused"):
+            tier("tier1", flags=flags)
