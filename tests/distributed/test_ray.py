@@ -247,7 +247,7 @@ def test_a_submitted_job_trains_and_submitted_again_changes_nothing(
 ) -> None:
     port = free_port()
     job = [sys.executable, SOURCES / "jobs/train.py", "--tier", long_tier, "--data", panel, "--runs", tmp_path, "--run",
-           "job", "--workers", 2]  # fmt: skip
+           "job", "--workers", 2, "--accept=all"]  # fmt: skip
     with head(2, dashboard=port):
         wait_for_port(port)
         for again in (False, True):
@@ -265,7 +265,7 @@ def test_an_elastic_run_takes_the_workers_that_come(panel: Path, long_tier: Path
     """From one processor to two in the middle of a run."""
     tier = tmp_path / "longer.yaml"
     tier.write_text(
-        long_tier.read_text().replace("2560", "25600").replace("checkpoint_steps: 5", "checkpoint_steps: 20")
+        long_tier.read_text().replace("2560", "128000").replace("checkpoint_steps: 5", "checkpoint_steps: 20")
     )
     with growing() as (there, grow):
         given = train(panel, tier, tmp_path, "elastic", "--workers", "1-2", "--address", there)

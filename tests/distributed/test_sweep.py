@@ -139,7 +139,20 @@ def test_a_killed_sweep_goes_on_and_comes_to_the_same(
     done = run(*given, "--resume", "--json")
     assert done.code == 0, done
     assert [event["kind"] for event in events.read(first)].count("resumed") == 1
-    whole = run("train", long_tier, "--data", panel, "--runs", tmp_path, "--run", "whole", "--lr", 0.001, "--json")
+    whole = run(
+        "train",
+        "--accept=all",
+        long_tier,
+        "--data",
+        panel,
+        "--runs",
+        tmp_path,
+        "--run",
+        "whole",
+        "--lr",
+        0.001,
+        "--json",
+    )
     assert whole.code == 0, whole
     same_training(first, tmp_path / "whole")
     assert validation_days.read(first) is not None
