@@ -9,6 +9,7 @@ from typing import Any
 from atft.config import Batch, Tier
 from atft.errors import UseError
 from atft.experiment.advise_rules import Rules
+from atft.experiment.estimates import STATE_BYTES
 from atft.objective.mix import LEAST_DAYS
 from atft.observe.console import duration
 from atft.train.noise_scale import Estimate
@@ -19,8 +20,6 @@ REPLAY = 0.35
 """Share of a step that computing all graphs twice adds, as docs/benchmarks/exact-step.md measured it."""
 INDEPENDENT = 1.96 * 2**0.5
 """Standard errors by which two independent figures differ at 95 %."""
-OPTIMIZER_BYTES = 16
-"""A parameter, its gradient and its two moments, in float32."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +167,7 @@ def row(
         step_seconds=seconds,
         epoch_seconds=steps * seconds,
         run_seconds=steps * seconds * epochs,
-        peak_bytes=kept * machine.block_bytes + OPTIMIZER_BYTES * machine.parameters,
+        peak_bytes=kept * machine.block_bytes + STATE_BYTES * machine.parameters,
         micro_batches=-(-batch.blocks // cut[0]),
         rules=tuple(rules.met(samples)),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from atft.config import Tier
 from atft.errors import UseError
 from atft.evaluate.metrics import Floats
 from atft.evaluate.result import Result
+from atft.experiment.diff import differences
 from atft.experiment.registry import recipe_sha256
 
 
@@ -190,25 +191,11 @@ def _names(groups: Sequence[Sequence[Ran]]) -> list[str]:
 
 
 def _apart(tier: Tier, others: Sequence[Tier]) -> str:
-    """The one learning variable that sets a tier apart from all others of its name; empty where it is not one."""
-    own = _flat(tier.learning())
-    paths = {
-        path
-        for other in others
-        for path, value in _flat(other.learning()).items()
-        if path != "seed" and own.get(path) != value
-    }
-    if len(paths) != 1:
+    """The one variable that sets a tier apart from all others of its name; empty where it is not one."""
+    found = [differences(tier, other) for other in others]
+    variables = {name for each in found for name in each.named}
+    if len(variables) != 1:
         return ""
-    path = paths.pop()
-    return f"{path} {own.get(path)}"
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(value, Mapping):
-        return {
-            path: told
-            for name, item in value.items()
-            for path, told in _flat(item, f"{prefix}.{name}" if prefix else str(name)).items()
-        }
-    return {prefix: value if isinstance(value, str) else json.dumps(value)}
+    variable = variables.pop()
+    own = next(each.a for told in found for each in told.learning if each.variable == variable)
+    return f"{variable} {own if isinstance(own, str) else json.dumps(own)}"

@@ -66,10 +66,14 @@ def _seeds(found: Estimate) -> str:
 def _chance(found: Estimate) -> str:
     if found.knows_training:
         return " (95 %, chance in days and in training)"
-    which = "of each" if found.seeds == (1, 1) else "on one side"
+    if found.seeds == (1, 1):
+        return (
+            " (95 %, chance in days). Chance in training is not in this interval, with one seed of each: another seed "
+            "can differ by more, and no cause is shown before several do not"
+        )
     return (
-        f" (95 %, chance in days). Chance in training is not in this interval, with one seed {which}: another seed can "
-        "differ by more, and no cause is shown before several do not"
+        " (95 %, chance in days, and in training of the side that has several seeds). Chance in training of the other "
+        "side is not in this interval, with one seed on it: no cause is shown before several seeds of both"
     )
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atft.experiment.run_facts import FIGURES, flat
+from atft.config import flat
+from atft.experiment.run_facts import FIGURES
 from atft.observe import events
 
 STEP = ("loss", "batch_sharpe", "gradient_norm", "learning_rate", "samples", "seconds")

@@ -5,7 +5,7 @@ Made of the plain content of ``config.json`` and ``result.json``, so that a list
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from atft.errors import UseError
@@ -83,15 +83,6 @@ def value_at(settings: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted path and value of every setting."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
 def differences(config: Mapping[str, Any]) -> dict[str, Any]:
     """What learning depends on in a run and is otherwise in the baseline that its tier names, but for the seed.
 
@@ -99,7 +90,7 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
         ``differs``: dotted path to the values of baseline and run; None where the tier names no baseline, or
         ``baseline_problem`` says why it cannot be read. ``variables``: those that differ, as `atft diff` counts them.
     """
-    from atft.config import UNLEARNED, Tier
+    from atft.config import Tier
     from atft.experiment.diff import differences as compared
     from atft.experiment.tiers import resolve
 
@@ -108,17 +99,11 @@ def differences(config: Mapping[str, Any]) -> dict[str, Any]:
         return {"differs": None}
     try:
         reference = resolve(tier["baseline"], environ={}).tier
-        variables = list(compared(reference, Tier.model_validate(tier)).named)
+        found = compared(reference, Tier.model_validate(tier))
     except (UseError, ValueError) as error:
         return {"differs": None, "baseline_problem": str(error).splitlines()[0]}
-    baseline = reference.model_dump(mode="json")
-    without = UNLEARNED | {"seed"}
-    theirs, own = (
-        dict(flat({name: value for name, value in each.items() if name not in without})) for each in (baseline, tier)
-    )
-    paths = sorted(theirs.keys() | own.keys())
-    differs = {each: [theirs.get(each), own.get(each)] for each in paths if theirs.get(each) != own.get(each)}
-    return {"differs": differs, "variables": variables}
+    differs = {each.path: [each.a, each.b] for each in found.learning}
+    return {"differs": differs, "variables": list(found.named)}
 
 
 def _ensemble(config: Mapping[str, Any]) -> str | None:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from atft.config import UNLEARNED, Settings, Tier
 from atft.errors import UseError
+from atft.experiment import named_files
 from atft.experiment.tiers import SHORT_NAMES
 from atft.experiment.tiers import directory as tiers_directory
 
@@ -138,19 +138,8 @@ def read(name: str) -> Sweep:
     Raises:
         UseError: no such sweep, or all that is wrong with it.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else directory() / f"{name}.yaml"
-    try:
-        stated = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        near = difflib.get_close_matches(name, names(), n=1)
-        hint = f" Nearest: {near[0]}." if near else ""
-        raise UseError(
-            f"no sweep named {name!r}.{hint} There are: {', '.join(names())}; or give a .yaml file."
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UseError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(stated, dict):
-        raise UseError(f"{path}: a sweep is a mapping of settings, found {type(stated).__name__}.")
+    path = named_files.path_of(name, directory())
+    stated = named_files.read(path, name, kind="sweep", known=names())
     _check_one_variable(path, stated)
     base = path.parent / str(stated.get("tier"))
     beside = {"tier": str(base)} if base.suffix in (".yaml", ".yml") else {}

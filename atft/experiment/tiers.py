@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from atft.config import MODES, UNLEARNED, Tier
 from atft.errors import UseError
-from atft.experiment import variables
+from atft.experiment import named_files, variables
 from atft.experiment.variables import NOT_SETTINGS as NOT_SETTINGS
 from atft.experiment.variables import PREFIX
 from atft.experiment.variables import SHORT_NAMES as SHORT_NAMES
@@ -121,34 +121,18 @@ def _files(name: str) -> list[tuple[str, dict[str, Any]]]:
     seen: list[Path] = []
     wanted: str | None = name
     while wanted is not None:
-        path = Path(wanted) if wanted.endswith((".yaml", ".yml")) else directory() / f"{wanted}.yaml"
+        path = named_files.path_of(wanted, directory())
         if path.resolve() in seen:
             chain = " → ".join(each.stem for each in [*seen, path])
             raise UseError(f"tier {name}: extends itself ({chain}). Mend: remove one `extends`.")
         seen.append(path.resolve())
-        layer = _read(path, wanted)
+        layer = named_files.read(path, wanted, kind="tier", known=names())
         wanted = layer.pop("extends", None)
         if not (wanted is None or isinstance(wanted, str)):
             raise UseError(f"{path}: extends = {wanted!r} is no name of a tier. There are: {', '.join(names())}.")
         layers.append((path.name, layer))
     layers[0][1]["name"] = seen[0].stem
     return layers[::-1]
-
-
-def _read(path: Path, wanted: str) -> dict[str, Any]:
-    try:
-        layer = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        near = difflib.get_close_matches(wanted, names(), n=1)
-        hint = f" Nearest: {near[0]}." if near else ""
-        raise UseError(
-            f"no tier named {wanted!r}.{hint} There are: {', '.join(names())}; or give a .yaml file."
-        ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UseError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(layer, dict):
-        raise UseError(f"{path}: a tier is a mapping of settings, found {type(layer).__name__}.")
-    return layer
 
 
 def _lay_mode(values: dict[str, Any], provenance: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from atft.config import Tier
+from atft.config import Tier, flat
 from atft.report.charts import phase_name
 from atft.report.tables import DASH, clock, show
 
@@ -98,19 +98,16 @@ def setting_rows(tiers: Sequence[Tier]) -> list[dict[str, Any]]:
         for each in _STATED
     ]
     told = {each.path for each in _STATED} | {"seed"}
-    flat = [_flat(tier.learning()) for tier in tiers]
-    for path in dict.fromkeys(path for each in flat for path in each):
-        values = [each.get(path, DASH) for each in flat]
+    stated = [{path: _shown(value) for path, value in flat(tier.learning())} for tier in tiers]
+    for path in dict.fromkeys(path for each in stated for path in each):
+        values = [each.get(path, DASH) for each in stated]
         if len(set(values)) > 1 and path not in told:
             rows.append({"name": path, "values": values, "learned": True})
     return [{**row, "differs": len(set(row["values"])) > 1} for row in rows]
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(value, Mapping):
-        parts = (_flat(item, f"{prefix}.{name}" if prefix else str(name)) for name, item in value.items())
-        return {path: told for part in parts for path, told in part.items()}
-    return {prefix: ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)}
+def _shown(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def over_seeds(found: Told | None, digits: int) -> str:

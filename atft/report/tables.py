@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from atft.config import flat
 from atft.report.charts import inside_band, phase_name
 from atft.report.figures import LINES
 from atft.report.material import Material, Phase
@@ -209,20 +210,16 @@ def _data_share(run: Material) -> float | None:
 def settings(tier: Mapping[str, Any], provenance: Mapping[str, str]) -> list[tuple[str, list[tuple[str, str, str]]]]:
     """All settings by group: ``(group, [(name, value, where it came from)])``."""
     groups: dict[str, list[tuple[str, str, str]]] = {}
-    for name, value in _flat(tier):
+    for name, value in flat(tier):
         group = name.split(".")[0] if "." in name else "tier"
-        groups.setdefault(group, []).append((name, value, _source(name, provenance)))
+        groups.setdefault(group, []).append((name, _shown(value), _source(name, provenance)))
     return list(groups.items())
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for name, item in value.items():
-            yield from _flat(item, f"{prefix}.{name}" if prefix else str(name))
-    elif isinstance(value, list):
-        yield prefix, ", ".join(map(str, value)) or "none"
-    else:
-        yield prefix, "none" if value is None else f"{value:,}" if type(value) is int else str(value)
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else f"{value:,}" if type(value) is int else str(value)
 
 
 def _source(name: str, provenance: Mapping[str, str]) -> str:

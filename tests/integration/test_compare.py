@@ -41,7 +41,7 @@ def test_runs_are_compared_by_configuration_on_screen_and_as_json(root: Path) ->
     assert test["estimate"] == pytest.approx(results["b2"]["sharpe_annual"] - mean)
     assert (test["seeds"], test["knows_training"], test["days"]) == ([1, 2], False, results["a1"]["days"])
     assert pair["causality"] == "This comparison can be causal: only model.hidden_size differs."
-    assert "Chance in training is not in this interval" in told["verdict"][0]
+    assert "Chance in training of the other side is not in this interval" in told["verdict"][0]
     assert told["verdict"][0][:40] in shown.out.replace("\n  ", " ")
     phases = small["phases"]
     assert list(phases) == ["baseline", "adaptive_norm", "gat", "fine_tuning"]

@@ -43,6 +43,12 @@ def test_seeds_of_a_recipe_are_one_configuration_in_the_order_of_the_first_run()
     assert [each.name for each in found] == ["tier1 (model.hidden_size 64)", "tier1 (model.hidden_size 128)"]
 
 
+def test_a_variable_of_all_phases_names_a_configuration_as_one() -> None:
+    slow = evaluated("slow", changed(LR=1e-4), returns(2))
+    found = configurations([evaluated("a", changed(), returns(1)), slow])
+    assert [each.name for each in found] == [f"tier1 (phases.*.learning_rate {rate})" for rate in ("0.0002", "0.0001")]
+
+
 def test_another_panel_is_another_configuration() -> None:
     one, two = evaluated("a", changed(), returns(1)), evaluated("b", changed(), returns(2), panel="c" * 64)
     assert len(configurations([one, two])) == 2
@@ -78,6 +84,15 @@ def test_one_seed_each_has_the_paired_bootstrap_and_says_that_chance_in_training
     assert "not distinguishable" in said
     clear = compared(*_two([evaluated("a", changed(), mine + 0.005)], [evaluated("b", changed(batch__days=32), its)]))
     assert "the trained models differ, this one is better (p < 0.001)" in compare_words.verdict(clear)
+
+
+def test_with_several_seeds_on_one_side_their_spread_is_in_the_interval_and_it_says_so() -> None:
+    its = several("b", range(1, 4), 0.0, 2, batch__days=32)
+    found = compared(*_two([evaluated("a", changed(), returns(1))], its))
+    test, said = found.tests["sharpe_annual"], compare_words.verdict(found)
+    assert test.half_width > 1.96 * test.days_error
+    assert "chance in days, and in training of the side that has several seeds" in said
+    assert "Chance in training of the other side is not in this interval" in said
 
 
 def _two(one: list[Ran], two: list[Ran]) -> tuple[Configuration, Configuration]:
