@@ -95,6 +95,27 @@ def check_new(path: Path) -> None:
         )
 
 
+def check_trained(run: Run, path: Path, done: int) -> None:
+    """A run is trained to its end.
+
+    Args:
+        run: the run.
+        path: as it was named.
+        done: phases that its last checkpoint has behind it.
+
+    Raises:
+        UseError: it is not; says what goes on with it.
+    """
+    phases = len(run.tier.phases_to_run())
+    if done >= phases:
+        return
+    mend = f"atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume"
+    if is_member(path.name):
+        group = path.parent.name
+        mend = f"the command that began {group}, with --run {group} and --resume (for an ensemble --again)"
+    raise UseError(f"run {path}: is not trained to its end (phase {done + 1} of {phases}). Mend: {mend}.")
+
+
 def create(
     path: Path,
     resolved: Resolved,

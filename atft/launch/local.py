@@ -250,12 +250,7 @@ def evaluate_run(path: Path, *, quiet: bool) -> dict[str, Any]:
             f"run {path}: is one of the baseline {run.baseline} that was not finished. "
             f"Mend: the `atft baselines` that began it goes on with it: --only {run.baseline} --runs {path.parent}."
         )
-    done, phases = phases_done(run.path), len(run.tier.phases_to_run())
-    if done < phases:
-        raise UseError(
-            f"run {path}: is not trained to its end (phase {done + 1} of {phases}). "
-            f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
-        )
+    runs.check_trained(run, path, phases_done(run.path))
     setup = prepare(run.tier, places.open_panel(run.panel), progress=stages(quiet))
     check_registry(place.registry, setup)
     following = tracked(place, run, command=["atft", "evaluate", str(path)], workers="1", resumed=True)

@@ -64,11 +64,8 @@ class Trained:
         """
         run = places.open_run(path)
         phases = run.tier.phases_to_run()
-        if not run.result.exists() and (done := phases_done(run.path)) < len(phases):
-            raise UseError(
-                f"run {path}: is not trained to its end (phase {done + 1} of {len(phases)}). "
-                f"Mend: atft train {run.tier.name} --runs {path.parent} --run {path.name} --resume."
-            )
+        if not run.result.exists():
+            runs.check_trained(run, path, phases_done(run.path))
         last = list(phases)[-1]
         weights = run.path / "checkpoints" / f"best-{len(phases) - 1}-{last}.safetensors"
         load_weights(weights)

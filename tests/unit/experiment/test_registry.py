@@ -214,3 +214,11 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, tier: Tier) -> N
 def test_a_variant_without_a_plain_name_is_refused(tier: Tier) -> None:
     with pytest.raises(ValueError, match="variant"):
         look(tier, variant="../ridge\n")
+
+
+def test_an_ensemble_is_no_seed_of_its_recipe(registry: Registry, tier: Tier) -> None:
+    registry.record(look(tier, run="one"))
+    registry.record(look(tier, run="both", variant="ensemble of 2 mean-rank", sharpe_daily=0.2))
+    known = registry.trials(PANEL, look(tier).test_sha256)
+    assert len(known.trials) == 2
+    assert [each.run for each in known.over_seeds(look(tier).recipe_sha256).values()] == ["one"]
