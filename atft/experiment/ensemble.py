@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from atft.data.manifest import sha256_of
 from atft.errors import UseError
 from atft.evaluate.ensemble import Combine
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 
 NAME = "ensemble.json"
 
@@ -58,7 +58,7 @@ def write(path: Path, ensemble: Ensemble) -> None:
         UseError: it cannot be written.
     """
     text = json.dumps(ensemble.model_dump(mode="json"), indent=2, allow_nan=False) + "\n"
-    write_atomically(path / NAME, lambda file: _write(file, text))
+    write_text(path / NAME, text)
 
 
 def read(path: Path) -> Ensemble:
@@ -82,7 +82,3 @@ def read(path: Path) -> Ensemble:
                 "ensemble again under another name."
             )
     return found
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from atft.data.markets import Sessions
 from atft.data.panel import Panel
 from atft.errors import UseError
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 
 NAME = "reference.json"
 SAMPLED_DAYS = 60
@@ -121,7 +121,7 @@ def write(path: Path, reference: Reference) -> None:
         UseError: it cannot be written.
     """
     text = json.dumps(reference.model_dump(mode="json"), allow_nan=False) + "\n"
-    write_atomically(path / NAME, lambda file: _write(file, text))
+    write_text(path / NAME, text)
 
 
 def read(path: Path) -> Reference | None:
@@ -246,7 +246,3 @@ def _percentile(quantiles: tuple[float, ...], value: float | None) -> float | No
     if value is None or not quantiles:
         return None
     return float(100 * np.interp(value, quantiles, MARKET_LEVELS))
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text)

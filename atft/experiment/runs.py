@@ -21,7 +21,7 @@ from atft.errors import UseError
 from atft.experiment.names import check_part, is_member
 from atft.experiment.tiers import Resolved
 from atft.schemes import fold_name, fold_told
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 
 PACKAGES = ("torch", "torch-geometric", "polars", "numpy", "scipy")
 
@@ -168,7 +168,7 @@ def create(
     described |= {"tier_file": tier_file} if tier_file else {}
     described |= dict(more or {})
     try:
-        write_atomically(path / "config.json", lambda file: _dump(file, described))
+        write_text(path / "config.json", json.dumps(described, indent=2) + "\n")
     except UseError:
         if not beside_members:
             path.rmdir()
@@ -197,7 +197,3 @@ def open_run(path: Path) -> Run:
     except (OSError, KeyError, ValueError, ValidationError) as error:
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise UseError(f"{path}/config.json: cannot be read: {reason}. Mend: start a new run.") from None
-
-
-def _dump(file: Path, described: dict[str, Any]) -> None:
-    file.write_text(json.dumps(described, indent=2) + "\n")

@@ -14,7 +14,7 @@ from atft.data.labels import label_dates
 from atft.errors import UseError
 from atft.evaluate.metrics import Floats
 from atft.observe.events import EventLog
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 from atft.train.loop import Trainer
 from atft.train.progress import EpochRecord
 from atft.train.validation import daily_figures
@@ -82,7 +82,7 @@ def keep(trainer: Trainer, folder: Path, events: EventLog) -> None:
         gross=_plain(daily.gross), ic=_plain(daily.ic), rank_ic=_plain(daily.rank_ic),
     )  # fmt: skip
     text = json.dumps(found.model_dump(mode="json"))
-    write_atomically(folder / NAME, lambda file: _write(file, text))
+    write_text(folder / NAME, text + "\n")
     events.write("training_finished", metric=found.metric, value=found.value, best_epoch=found.best_epoch)
 
 
@@ -115,7 +115,3 @@ def _value(value: float | None) -> float | None:
 
 def _plain(values: Floats) -> Series:
     return tuple(float(value) if np.isfinite(value) else None for value in values)
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text + "\n")

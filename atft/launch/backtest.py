@@ -29,7 +29,7 @@ from atft.experiment.runs import Run
 from atft.experiment.score_table import Scored, read_test_scores
 from atft.launch import places, texts_backtest
 from atft.observe.events import EventLog
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 
 USUAL_BPS = (5.0, 10.0, 20.0)
 """Costs that are shown beside the tier's own."""
@@ -253,9 +253,4 @@ def _check_out(out: Path) -> None:
 
 
 def _write(out: Path, report: dict[str, Any]) -> None:
-    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-
-    def write(file: Path) -> None:
-        file.write_text(text, encoding="utf-8")
-
-    write_atomically(out, write)
+    write_text(out, json.dumps(report, indent=2, allow_nan=False) + "\n")

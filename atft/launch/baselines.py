@@ -31,7 +31,7 @@ from atft.launch.tracked import Following, tracked
 from atft.observe.console import progress, stages
 from atft.observe.events import EventLog
 from atft.report.html import write_report
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 from atft.train.keeper import has_checkpoint
 from atft.train.setup import prepare
 
@@ -189,7 +189,7 @@ def _fit(job: Job, name: str, resolved: Resolved, place: Place) -> None:
     run = _opened(job, name, resolved, place)
     with _followed(job, place, run), place.kept(), EventLog(run.events) as events:
         for file, text in rival.files.items():
-            write_atomically(run.path / file, lambda path, text=text: path.write_text(text))  # type: ignore[misc]
+            write_text(run.path / file, text)
         score_table.write(found.scores, run.path / score_table.TEST_SCORES)
         result.write(run.result, found.result)
         events.write("run_finished", result=str(run.result), seconds=found.result.runtime_seconds)

@@ -27,7 +27,7 @@ from atft.launch.tracked import planned
 from atft.launch.validate import checked_folds
 from atft.schemes import fold_name
 from atft.storage import Store
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 from atft.train.setup import check_periods
 from atft.train.wishes import Interrupted
 
@@ -179,15 +179,11 @@ def _group_dates(tier: Tier, panel: Panel) -> list[Span]:
 def _told(place: Place, found: Folds) -> dict[str, Any]:
     text = json.dumps(found.model_dump(mode="json"), indent=2) + "\n"
     target = place.path / NAME
-    write_atomically(target, lambda file: _write(file, text))
+    write_text(target, text)
     if place.uri is not None:
         Store(place.uri).upload(target, NAME)
     report = {"run": str(place.path), "folds": str(target), **found.model_dump(mode="json", exclude={"folds"})}
     return report | {"text": fold_texts.summary(found, target)}
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text)
 
 
 def _weekdays(tier: Tier) -> Calendar:

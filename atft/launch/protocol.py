@@ -12,7 +12,7 @@ from atft.evaluate.metrics import Interval
 from atft.experiment import runs
 from atft.experiment.protocol import Protocol, Row, as_plain, under_protocol
 from atft.launch import places
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 
 FILE_NAME = "protocol_rsr.json"
 
@@ -29,12 +29,8 @@ def protocol_run(path: Path) -> dict[str, Any]:
     plain = as_plain(found)
     target = place.path / FILE_NAME
     with place.kept():
-        write_atomically(target, lambda file: _dump(file, plain))
+        write_text(target, json.dumps(plain, indent=2) + "\n")
     return plain | {"run": str(path), "file": str(target), "text": "\n".join([*text_of(found), "", f"file: {target}"])}
-
-
-def _dump(file: Path, plain: dict[str, Any]) -> None:
-    file.write_text(json.dumps(plain, indent=2) + "\n")
 
 
 COLUMNS = (26, 8, 6, 8, 9, 15, 9, 15, 7, 7)

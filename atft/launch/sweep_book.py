@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from atft.errors import UseError
 from atft.experiment.sweep_plan import Trial
 from atft.experiment.validation_days import ValidationDays
 from atft.launch.places import Place, store_of
-from atft.train.checkpoint import write_atomically
+from atft.train.checkpoint import write_text
 
 VERSION = 1
 NAME = "sweep.json"
@@ -148,10 +147,6 @@ class Book:
 
     def _put(self, name: str, text: str) -> None:
         target = self.place.path / name
-        write_atomically(target, lambda file: _write(file, text))
+        write_text(target, text)
         if self.place.uri is not None:
             store_of(self.place).upload(target, name)
-
-
-def _write(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")

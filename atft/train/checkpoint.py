@@ -44,6 +44,19 @@ def write_atomically(path: Path, write: Callable[[Path], None], *, previous: Pat
         ) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8, all of it or nothing.
+
+    Raises:
+        UseError: as :func:`write_atomically` raises it.
+    """
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    write_atomically(path, write)
+
+
 def checksum(value: Any, before: int = 0) -> int:
     """CRC-32 of tensors, numbers, strings, lists and dicts of them: neither format that is used here has its own."""
     if isinstance(value, torch.Tensor):
