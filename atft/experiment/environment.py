@@ -55,10 +55,17 @@ def code(package: Path = PACKAGE) -> dict[str, Any]:
 
 
 def _git(checkout: Path, *command: str) -> str | None:
-    """What Git says; None where there is no Git, or it refuses."""
+    """What Git says; None where there is no Git, or it refuses.
+
+    Without the locks that Git takes to refresh its index: a run that is killed here would leave them behind.
+    """
     try:
         done = subprocess.run(
-            ["git", "-C", str(checkout), *command], capture_output=True, text=True, timeout=GIT_SECONDS, check=True
+            ["git", "--no-optional-locks", "-C", str(checkout), *command],
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
